@@ -1,0 +1,31 @@
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+
+namespace tonearm {
+
+/// Where an interrupted training continues: one CBOR file beside the output, written atomically,
+/// removed when the output is complete. `fingerprint` ties it to recipe, data and seed: a checkpoint of
+/// another training is refused with an Error.
+class Checkpoint {
+ public:
+  /// A checkpoint that is never written nor found (path empty), for training that is not resumable.
+  Checkpoint() = default;
+  /// With `resume`, load() returns what was saved; without, it returns nothing and save() overwrites.
+  Checkpoint(std::filesystem::path path, std::string fingerprint, bool resume);
+
+  /// The saved state of stage `stage` ("fold 2", "final"), if there is one.
+  std::optional<nlohmann::json> load(const std::string& stage) const;
+  void save(const std::string& stage, const nlohmann::json& state) const;
+  void remove() const;
+
+ private:
+  std::filesystem::path path_;
+  std::string fingerprint_;
+  bool resume_ = false;
+};
+
+}  // namespace tonearm

@@ -1,0 +1,39 @@
+#pragma once
+
+#include "train/training.h"
+#include "train/trees.h"
+
+namespace tonearm {
+
+struct BoostedOptions {
+  enum class Growth { leaf_wise, symmetric };
+  Growth growth = Growth::leaf_wise;
+  unsigned trees = 100;
+  /// Leaf-wise: leaves of a tree at most.
+  unsigned leaves = 31;
+  /// Symmetric: depth of every tree. Leaf-wise: bound on depth, 0 for none.
+  unsigned depth = 0;
+  double rate = 0.1;
+  unsigned min_leaf_rows = 20;
+  double min_leaf_hessian = 1e-3;
+  /// L2 regularisation of leaf values.
+  double l2 = 0;
+  /// A split must gain more than this.
+  double min_gain = 0;
+  /// Share of features drawn for each tree, and of rows for each tree; 1 takes all.
+  double feature_share = 1, row_share = 1;
+  /// Bins per feature, at most 255.
+  unsigned bins = 255;
+  /// Stop when the validation log loss has not improved for this many trees; 0 never stops.
+  unsigned patience = 0;
+};
+
+/// Gradient-boosted trees for the logistic loss (Friedman 2001; second-order gains and leaf values as in
+/// Chen, Guestrin 2016; histograms and leaf-wise growth as in Ke et al. 2017; symmetric growth as in
+/// Prokhorenkova et al. 2018). The score is a logit; base is the logit of the base rate. With patience,
+/// `validation` decides how many trees are kept. Gradients are summed in fixed point, so that no order
+/// of summation matters. Throws Error for one class only or options out of range. Restartable per tree.
+TreeEnsemble train_boosted(const Dataset& data, const Dataset& validation, const BoostedOptions& options,
+                           const Training& training);
+
+}  // namespace tonearm

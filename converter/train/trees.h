@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace tonearm {
+
+/// A node of a decision tree as a trainer or importer makes it. x <= threshold goes left; a missing
+/// value (NaN) goes where missing_left says. A leaf has feature < 0 and a value.
+struct TreeNode {
+  std::int32_t feature = -1;
+  float threshold = 0;
+  bool missing_left = true;
+  std::int32_t left = -1, right = -1;
+  double value = 0;
+};
+
+/// nodes[0] is the root; a child always comes after its parent.
+struct Tree {
+  std::vector<TreeNode> nodes;
+};
+
+/// score[k] = base[k] + scale * (sum of the reached leaves of the trees of output k). The trees of
+/// output 0 come first, then as many of output 1, and so on.
+struct TreeEnsemble {
+  std::vector<Tree> trees;
+  std::vector<double> base = {0.0};
+  double scale = 1;
+  /// Above 0: every tree is complete with this depth and asks one question per level, so that it can
+  /// become SymmetricTrees. Its nodes are in breadth-first order (children of i: 2i+1, 2i+2).
+  int symmetric_depth = 0;
+};
+
+/// The leaf that a row reaches: the independent float64 reference that blobs are compared with.
+double tree_value(const Tree& tree, std::span<const float> row);
+/// All scores of a row, in float64.
+std::vector<double> ensemble_scores(const TreeEnsemble& ensemble, std::span<const float> row);
+
+}  // namespace tonearm
