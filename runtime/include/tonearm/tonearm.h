@@ -83,6 +83,7 @@ typedef enum tonearm_status {
     TONEARM_SCRATCH_TOO_SMALL = 13, /**< The scratch is smaller than tonearm_scratch_size says. */
     TONEARM_WRONG_COLUMNS = 14,     /**< The row does not have as many columns as the model. */
     TONEARM_OUT_OF_RANGE = 15,      /**< An index is not below its count. */
+    TONEARM_NOT_OPEN = 16,          /**< The model is all zero: it was never opened, or opening failed. */
 
     /* 20-29: the blob cannot be used; get another one. */
     TONEARM_NOT_A_MODEL = 20, /**< The bytes are not a Tonearm blob at all. */
@@ -124,7 +125,7 @@ TONEARM_API size_t tonearm_diagnostic_text(const tonearm_diagnostic *diagnostic,
 
 /* ---------------------------------------------------------------------------------------- model */
 
-/** An open model: a view of a blob. Copying the struct is fine; its fields are private. 96 bytes. */
+/** An open model: a view of a blob. Copying the struct is fine; its fields are private. 96 bytes where a pointer has 8. */
 typedef struct tonearm_model {
     const uint8_t *private_blob;
     const void *private_root;
@@ -185,6 +186,7 @@ typedef struct tonearm_info {
  *
  * @retval TONEARM_OK
  * @retval TONEARM_NULL_ARGUMENT    model or info is NULL
+ * @retval TONEARM_NOT_OPEN
  * @retval TONEARM_BAD_STRUCT_SIZE  info->struct_size is smaller than that of version 0.1 */
 TONEARM_API tonearm_status tonearm_model_info(const tonearm_model *model, tonearm_info *info) TONEARM_NOEXCEPT;
 
@@ -210,6 +212,7 @@ typedef struct tonearm_column {
  *
  * @retval TONEARM_OK
  * @retval TONEARM_NULL_ARGUMENT    model or column is NULL
+ * @retval TONEARM_NOT_OPEN
  * @retval TONEARM_BAD_STRUCT_SIZE  column->struct_size is smaller than that of version 0.1
  * @retval TONEARM_OUT_OF_RANGE     index >= info.columns */
 TONEARM_API tonearm_status tonearm_model_column_at(const tonearm_model *model, uint32_t index,
@@ -220,6 +223,7 @@ TONEARM_API tonearm_status tonearm_model_column_at(const tonearm_model *model, u
  *
  * @retval TONEARM_OK
  * @retval TONEARM_NULL_ARGUMENT  model, name or index is NULL
+ * @retval TONEARM_NOT_OPEN
  * @retval TONEARM_NOT_FOUND      no such column; index is left as it was */
 TONEARM_API tonearm_status tonearm_model_column(const tonearm_model *model, const char *name,
                                                 uint32_t *index) TONEARM_NOEXCEPT;
@@ -229,19 +233,20 @@ TONEARM_API tonearm_status tonearm_model_column(const tonearm_model *model, cons
  *
  * @retval TONEARM_OK
  * @retval TONEARM_NULL_ARGUMENT  model, text or value is NULL
+ * @retval TONEARM_NOT_OPEN
  * @retval TONEARM_OUT_OF_RANGE   column >= info.columns
  * @retval TONEARM_NOT_FOUND      no such category, or the column is a number; value is left as it was */
 TONEARM_API tonearm_status tonearm_model_category(const tonearm_model *model, uint32_t column,
                                                   const char *text, float *value) TONEARM_NOEXCEPT;
 
-/** The text of a category of a column, or NULL if there is none (or model is NULL). Owned by the blob.
+/** The text of a category of a column, or NULL if there is none (or no open model). Owned by the blob.
  *  Constant time, thread-safe. */
 TONEARM_API const char *tonearm_model_category_text(const tonearm_model *model, uint32_t column,
                                                     uint32_t category) TONEARM_NOEXCEPT;
 
 /* ----------------------------------------------------------------------------------- evaluation */
 
-/** Bytes of scratch that evaluating this model takes, exactly; 0 if model is NULL. The scratch must be
+/** Bytes of scratch that evaluating this model takes, exactly; 0 if model is NULL or not open. The scratch must be
  *  aligned to 4 bytes (16 is faster on some CPUs). Constant time, thread-safe. */
 TONEARM_API size_t tonearm_scratch_size(const tonearm_model *model) TONEARM_NOEXCEPT;
 
@@ -253,12 +258,15 @@ TONEARM_API size_t tonearm_scratch_size(const tonearm_model *model) TONEARM_NOEX
  * @param columns  Must equal info.columns.
  * @param scratch  tonearm_scratch_size bytes, 4-byte aligned, contents arbitrary. Not kept; one call at a time.
  * @param out      info.outputs floats: probabilities in [0, 1], unless the model was made for something else.
+ *                 NaN where a network or linear model meets a missing value that its policy does not fill,
+ *                 or numbers so large that they overflow; tree models always give a number.
  *
  * Cost: the model's own work, no more; no allocation, no failure beyond the arguments.
  * Threads: any number at once, each with its own scratch and out.
  *
  * @retval TONEARM_OK
  * @retval TONEARM_NULL_ARGUMENT      model, row, scratch or out is NULL
+ * @retval TONEARM_NOT_OPEN
  * @retval TONEARM_WRONG_COLUMNS      columns != info.columns
  * @retval TONEARM_MISALIGNED         scratch is not 4-byte aligned
  * @retval TONEARM_SCRATCH_TOO_SMALL  scratch_size < tonearm_scratch_size(model) */
@@ -276,6 +284,7 @@ TONEARM_API tonearm_status tonearm_evaluate(const tonearm_model *model, const fl
  * @retval TONEARM_SELF_TEST_FAILED   some output is not: do not use predictions from this device
  * @retval TONEARM_NO_GOLDEN          the blob holds no golden vectors
  * @retval TONEARM_NULL_ARGUMENT      model or scratch is NULL
+ * @retval TONEARM_NOT_OPEN
  * @retval TONEARM_MISALIGNED         scratch is not 4-byte aligned
  * @retval TONEARM_SCRATCH_TOO_SMALL  scratch_size < tonearm_scratch_size(model) */
 TONEARM_API tonearm_status tonearm_model_self_test(const tonearm_model *model, void *scratch,

@@ -1,0 +1,205 @@
+#include <string.h>
+
+#include "kernels.h"
+#include "numbers.h"
+#include "program.h"
+
+namespace tonearm::runtime {
+namespace {
+
+constexpr float missing = __builtin_nanf("");
+
+/// The index a category value stands for, or `count` if it is unknown.
+uint32_t category_index(float value, uint32_t count) {
+  // Written so that NaN fails the comparison.
+  if (!(value >= 0 && value < static_cast<float>(count))) return count;
+  const uint32_t index = static_cast<uint32_t>(value);
+  return static_cast<float>(index) == value ? index : count;
+}
+
+/// Copies the row into the first slots, as the missing-value policy of each column says.
+void load_row(const tonearm_model& model, const Plan& plan, const float* row, float* slots) {
+  const float* fill = missing_fill(model);
+  for (uint32_t i = 0; i < plan.columns; ++i) slots[i] = row[i];
+  if (plan.has_categories != 0)
+    for (uint32_t i = 0; i < plan.columns; ++i) {
+      const uint32_t count = category_count(model, i);
+      if (count > 0 && category_index(slots[i], count) == count) slots[i] = missing;
+    }
+  for (uint32_t i = 0; i < plan.columns; ++i) slots[i] = is_nan(slots[i]) ? fill[i] : slots[i];
+}
+
+void run_feature(const FeatureView& feature, float* slots) {
+  float* out = slots + feature.output;
+  const uint16_t* in = feature.inputs;
+  switch (feature.kind) {
+    case EncoderKind::identity:
+      for (uint32_t i = 0; i < feature.output_count; ++i) out[i] = slots[in[i]];
+      break;
+    case EncoderKind::scale:
+      for (uint32_t i = 0; i < feature.output_count; ++i)
+        out[i] = (slots[in[i]] - feature.first[i]) * feature.second[i];
+      break;
+    case EncoderKind::one_hot: {
+      const uint32_t categories = feature.output_count - (feature.unknown_slot ? 1 : 0);
+      for (uint32_t i = 0; i < feature.output_count; ++i) out[i] = 0;
+      const uint32_t index = category_index(slots[in[0]], categories);
+      if (index < feature.output_count) out[index] = 1;
+      break;
+    }
+    case EncoderKind::ordinal: {
+      const uint32_t index = category_index(slots[in[0]], feature.first_count);
+      out[0] = index < feature.first_count ? feature.first[index] : feature.unknown;
+      break;
+    }
+    case EncoderKind::bucket:
+      for (uint32_t i = 0; i < feature.output_count; ++i) {
+        const float value = slots[in[i]];
+        uint32_t below = 0;
+        for (uint32_t edge = 0; edge < feature.first_count; ++edge) below += feature.first[edge] <= value;
+        out[i] = is_nan(value) ? value : static_cast<float>(below);
+      }
+      break;
+    case EncoderKind::projection:
+      for (uint32_t i = 0; i < feature.output_count; ++i) {
+        const float* component = feature.second + static_cast<size_t>(i) * feature.input_count;
+        float sum = 0;
+        for (uint32_t j = 0; j < feature.input_count; ++j)
+          sum += component[j] * (slots[in[j]] - feature.first[j]);
+        out[i] = sum;
+      }
+      break;
+  }
+}
+
+void activate(ActivationKind kind, float* values, uint32_t count) {
+  switch (kind) {
+    case ActivationKind::none:
+      break;
+    case ActivationKind::relu:
+      // A missing value stays missing: max(0, NaN) would hide it.
+      for (uint32_t i = 0; i < count; ++i) values[i] = values[i] < 0 ? 0 : values[i];
+      break;
+    case ActivationKind::sigmoid:
+      for (uint32_t i = 0; i < count; ++i) values[i] = sigmoid(values[i]);
+      break;
+    case ActivationKind::tanh:
+      for (uint32_t i = 0; i < count; ++i) values[i] = tanh(values[i]);
+      break;
+    case ActivationKind::softmax: {
+      float largest = values[0];
+      for (uint32_t i = 1; i < count; ++i) largest = values[i] > largest ? values[i] : largest;
+      float sum = 0;
+      for (uint32_t i = 0; i < count; ++i) sum += values[i] = exp(values[i] - largest);
+      for (uint32_t i = 0; i < count; ++i) values[i] /= sum;
+      break;
+    }
+  }
+}
+
+/// Linear interpolation between the points, constant beyond the outermost; NaN gives NaN.
+float interpolate(const CalibrateView& points, float x) {
+  if (is_nan(x) || x <= points.x[0]) return is_nan(x) ? x : points.y[0];
+  uint32_t low = 0, high = points.points;  // x[low] < x, and x <= x[high] where there is one
+  while (high - low > 1) {
+    const uint32_t middle = low + (high - low) / 2;
+    (points.x[middle] < x ? low : high) = middle;
+  }
+  if (high == points.points) return points.y[low];
+  const float share = (x - points.x[low]) / (points.x[high] - points.x[low]);
+  return points.y[low] + share * (points.y[high] - points.y[low]);
+}
+
+void run_operator(const OperatorView& op, float* slots, uint8_t* slices) {
+  const float* in = slots + op.input;
+  float* out = slots + op.output;
+  switch (op.type) {
+    case OperatorType::affine:
+      for (uint32_t i = 0; i < op.output_count; ++i)
+        out[i] = dot(op.affine.weights + static_cast<size_t>(i) * op.input_count, in, op.input_count) +
+                 op.affine.bias[i];
+      activate(op.affine.activation, out, op.output_count);
+      break;
+    case OperatorType::branching_trees:
+    case OperatorType::symmetric_trees: {
+      const auto sum = op.type == OperatorType::branching_trees ? sum_branching : sum_symmetric;
+      const uint32_t trees = op.trees.trees / op.output_count;
+      bin_inputs(op.trees, in, slices);
+      for (uint32_t k = 0; k < op.output_count; ++k)
+        out[k] = op.trees.base[k] + op.trees.scale * sum(op.trees, slices, k * trees, trees);
+      break;
+    }
+    case OperatorType::calibrate:
+      for (uint32_t i = 0; i < op.output_count; ++i)
+        out[i] = op.calibrate.isotonic ? interpolate(op.calibrate, in[i])
+                                       : sigmoid(op.calibrate.slope * in[i] + op.calibrate.intercept);
+      break;
+  }
+}
+
+/// The scratch holds the slots, then the binned inputs of one tree ensemble at a time.
+void evaluate(const tonearm_model& model, const Plan& plan, const float* row, void* scratch, float* out) {
+  float* slots = static_cast<float*>(scratch);
+  uint8_t* slices = static_cast<uint8_t*>(scratch) + static_cast<size_t>(plan.slots) * sizeof(float);
+  load_row(model, plan, row, slots);
+  for (uint32_t i = 0; i < plan.features; ++i) run_feature(feature_at(model, i), slots);
+  for (uint32_t i = 0; i < plan.operators; ++i) run_operator(operator_at(model, i), slots, slices);
+  for (uint32_t i = 0; i < plan.output_count; ++i) out[i] = slots[plan.output + i];
+}
+
+tonearm_status check_scratch(const Plan& plan, const void* scratch, size_t size) {
+  if (reinterpret_cast<uintptr_t>(scratch) % alignof(float) != 0) return TONEARM_MISALIGNED;
+  return size < plan.scratch_bytes ? TONEARM_SCRATCH_TOO_SMALL : TONEARM_OK;
+}
+
+}  // namespace
+}  // namespace tonearm::runtime
+
+extern "C" {
+
+using namespace tonearm::runtime;
+
+size_t tonearm_scratch_size(const tonearm_model* model) noexcept {
+  return model == nullptr ? 0 : plan_of(*model).scratch_bytes;
+}
+
+tonearm_status tonearm_evaluate(const tonearm_model* model, const float* row, uint32_t columns, void* scratch,
+                                size_t scratch_size, float* out) noexcept {
+  if (model == nullptr || row == nullptr || scratch == nullptr || out == nullptr)
+    return TONEARM_NULL_ARGUMENT;
+  if (!is_open(*model)) return TONEARM_NOT_OPEN;
+  const Plan plan = plan_of(*model);
+  if (columns != plan.columns) return TONEARM_WRONG_COLUMNS;
+  if (const tonearm_status status = check_scratch(plan, scratch, scratch_size); status != TONEARM_OK)
+    return status;
+  evaluate(*model, plan, row, scratch, out);
+  return TONEARM_OK;
+}
+
+tonearm_status tonearm_model_self_test(const tonearm_model* model, void* scratch, size_t scratch_size,
+                                       float* largest_difference) noexcept {
+  if (model == nullptr || scratch == nullptr) return TONEARM_NULL_ARGUMENT;
+  if (!is_open(*model)) return TONEARM_NOT_OPEN;
+  const Plan plan = plan_of(*model);
+  if (plan.golden_rows == 0) return TONEARM_NO_GOLDEN;
+  if (const tonearm_status status = check_scratch(plan, scratch, scratch_size); status != TONEARM_OK)
+    return status;
+  const GoldenView golden = golden_of(*model);
+  float* slots = static_cast<float*>(scratch);
+  float largest = 0;
+  for (uint32_t n = 0; n < plan.golden_rows; ++n) {
+    // The outputs are read where the program leaves them, so no room is needed for a copy.
+    float* outputs = slots + plan.output;
+    evaluate(*model, plan, golden.rows + static_cast<size_t>(n) * plan.columns, scratch, outputs);
+    for (uint32_t i = 0; i < plan.output_count; ++i) {
+      const float expected = golden.outputs[static_cast<size_t>(n) * plan.output_count + i];
+      const float difference = outputs[i] < expected ? expected - outputs[i] : outputs[i] - expected;
+      if (is_nan(difference)) largest = bits_float(0x7f800000u);  // infinitely wrong, and stays so
+      if (difference > largest) largest = difference;
+    }
+  }
+  if (largest_difference != nullptr) *largest_difference = largest;
+  return largest <= golden.tolerance ? TONEARM_OK : TONEARM_SELF_TEST_FAILED;
+}
+
+}  // extern "C"

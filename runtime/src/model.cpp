@@ -1,0 +1,773 @@
+// Opens blobs and answers questions about them. The one source file that includes FlatBuffers.
+
+#include <tonearm/tonearm.h>
+
+#include "crc32.h"
+#include "numbers.h"
+#include "program.h"
+
+// The verifier and the checks below leave nothing to assert, and assert() would pull in stdio.
+#define FLATBUFFERS_ASSERT(condition) ((void)(condition))
+#include <tonearm_schema/model_generated.h>
+
+namespace tonearm::runtime {
+namespace {
+
+namespace fb = tonearm::schema;
+template <typename T>
+using Vector = flatbuffers::Vector<T>;
+
+constexpr uint32_t no_index = UINT32_MAX;
+constexpr uint32_t max_slots = 65535;
+constexpr uint32_t max_symmetric_depth = 16;
+
+template <typename T>
+uint32_t size_of(const Vector<T>* vector) {
+  return vector == nullptr ? 0 : vector->size();
+}
+
+/// The plan is written and read as a whole, so that the public struct needs no types of ours.
+void store_plan(tonearm_model& model, const Plan& plan) { memcpy(model.private_state, &plan, sizeof plan); }
+
+const fb::Model& root_of(const tonearm_model& model) {
+  return *static_cast<const fb::Model*>(model.private_root);
+}
+
+/// Checks the meaning of a blob whose structure has been verified. The first rule that does not hold is
+/// recorded, and everything after it is skipped.
+class Checker {
+ public:
+  Checker(const uint8_t* blob, tonearm_diagnostic& diagnostic) : blob_(blob), diagnostic_(diagnostic) {}
+
+  bool model(const fb::Model& model, Plan& plan) {
+    const uint32_t columns = model.columns()->size();
+    frontier_ = columns;
+    plan.columns = columns;
+    plan.features = model.features()->size();
+    plan.operators = model.operators()->size();
+    if (!limit("columns", "at least one, and at most 65535 slots in all", no_index, columns - 1, max_slots) ||
+        !equal("missing_fill", "one value per column", no_index, model.missing_fill()->size(), columns))
+      return false;
+    for (uint32_t i = 0; i < columns; ++i)
+      if (!column(*model.columns()->Get(i), model.missing_fill()->Get(i), i, plan)) return false;
+    for (uint32_t i = 0; i < plan.features; ++i)
+      if (!feature(*model.features()->Get(i), i)) return false;
+    for (uint32_t i = 0; i < plan.operators; ++i)
+      if (!op(*model.operators()->Get(i), i)) return false;
+    plan.output = model.output_offset();
+    plan.output_count = model.output_length();
+    plan.slots = frontier_;
+    plan.scratch_bytes = frontier_ * 4 + (slices_ + 3) / 4 * 4;
+    const fb::MemoryPlan& memory = *model.memory();
+    return limit("output", "at least one slot", no_index, plan.output_count - 1u, max_slots) &&
+           at_most("output", "ends within the slots", no_index, plan.output + plan.output_count, frontier_) &&
+           equal("memory.slots", "as many as the program uses", no_index, memory.slots(), frontier_) &&
+           equal("memory.scratch_bytes", "as many as the program uses", no_index, memory.scratch_bytes(),
+                 plan.scratch_bytes) &&
+           equal("memory.session_bytes", "none in a model without session", no_index, memory.session_bytes(),
+                 0) &&
+           golden(model.golden(), plan);
+  }
+
+ private:
+  bool fail(tonearm_status status, const char* part, const char* rule, uint32_t index, uint32_t element,
+            uint64_t found, uint64_t compared) {
+    diagnostic_.status = status;
+    diagnostic_.part = part;
+    diagnostic_.rule = rule;
+    diagnostic_.index = index;
+    diagnostic_.element = element;
+    diagnostic_.found = found;
+    diagnostic_.limit = compared;
+    return false;
+  }
+
+  bool equal(const char* part, const char* rule, uint32_t index, uint64_t found, uint64_t expected) {
+    return found == expected || fail(TONEARM_INVALID, part, rule, index, no_index, found, expected);
+  }
+  bool limit(const char* part, const char* rule, uint32_t index, uint64_t found, uint64_t bound) {
+    return found < bound || fail(TONEARM_INVALID, part, rule, index, no_index, found, bound);
+  }
+  bool at_most(const char* part, const char* rule, uint32_t index, uint64_t found, uint64_t bound) {
+    return found <= bound || fail(TONEARM_INVALID, part, rule, index, no_index, found, bound);
+  }
+
+  template <typename T>
+  bool aligned(const char* part, uint32_t index, const Vector<T>* vector) {
+    if (vector == nullptr) return true;
+    const auto offset = static_cast<uint64_t>(vector->Data() - blob_);
+    return equal(part, "starts at a multiple of 16 in the file", index, offset % 16, 0);
+  }
+
+  bool finite(const char* part, uint32_t index, const Vector<float>* vector) {
+    for (uint32_t i = 0; i < size_of(vector); ++i)
+      if (!is_finite(vector->Get(i)))
+        return fail(TONEARM_INVALID, part, "every value is finite", index, i, float_bits(vector->Get(i)),
+                    0x7f800000);
+    return true;
+  }
+
+  bool ascending(const char* part, uint32_t index, const Vector<float>* vector) {
+    for (uint32_t i = 1; i < size_of(vector); ++i)
+      if (!(vector->Get(i - 1) < vector->Get(i)))
+        return fail(TONEARM_INVALID, part, "values ascend", index, i, float_bits(vector->Get(i)),
+                    float_bits(vector->Get(i - 1)));
+    return true;
+  }
+
+  bool column(const fb::Column& column, float fill, uint32_t i, Plan& plan) {
+    const uint32_t categories = size_of(column.vocabulary());
+    const bool category = column.type() == fb::ColumnType::Category;
+    if (category) plan.has_categories = 1;
+    return known("column.source", i, static_cast<uint32_t>(column.source()),
+                 static_cast<uint32_t>(fb::Source::MAX)) &&
+           known("column.type", i, static_cast<uint32_t>(column.type()),
+                 static_cast<uint32_t>(fb::ColumnType::MAX)) &&
+           (category ? limit("column.vocabulary", "at least one category, at most 65535", i, categories - 1u,
+                             max_slots)
+                     : equal("column.vocabulary", "none for a number", i, categories, 0)) &&
+           (is_nan(fill) || is_finite(fill) ||
+            fail(TONEARM_INVALID, "missing_fill", "finite or NaN", i, no_index, float_bits(fill),
+                 0x7f800000));
+  }
+
+  /// An enumerator that this library does not know was added after it was built.
+  bool known(const char* part, uint32_t index, uint32_t found, uint32_t newest) {
+    return found <= newest ||
+           fail(TONEARM_RUNTIME_TOO_OLD, part, "a kind this library knows", index, no_index, found, newest);
+  }
+
+  /// The slots of an output follow on those before; see the schema.
+  bool output(const char* part, uint32_t index, uint32_t offset, uint32_t length) {
+    if (!equal(part, "the output begins at the first free slot", index, offset, frontier_) ||
+        !limit(part, "the output has at least one slot", index, length - 1u, max_slots) ||
+        !at_most(part, "at most 65535 slots in all", index, uint64_t{offset} + length, max_slots))
+      return false;
+    frontier_ += length;
+    return true;
+  }
+
+  bool feature(const fb::Feature& feature, uint32_t i) {
+    const Vector<uint16_t>& inputs = *feature.inputs();
+    const uint32_t in = inputs.size(), out = feature.output_length();
+    for (uint32_t j = 0; j < in; ++j)
+      if (inputs.Get(j) >= frontier_)
+        return fail(TONEARM_INVALID, "feature.inputs", "a slot that has been written before", i, j,
+                    inputs.Get(j), frontier_);
+    if (!known("feature.phase", i, static_cast<uint32_t>(feature.phase()),
+               static_cast<uint32_t>(fb::Phase::MAX)) ||
+        !output("feature", i, feature.output_offset(), out))
+      return false;
+    switch (feature.encoder_type()) {
+      case fb::Encoder::Identity:
+        return equal("feature.inputs", "one input per output", i, in, out);
+      case fb::Encoder::Scale: {
+        const fb::Scale& scale = *feature.encoder_as_Scale();
+        return equal("feature.inputs", "one input per output", i, in, out) &&
+               equal("scale.center", "one per output", i, scale.center()->size(), out) &&
+               equal("scale.factor", "one per output", i, scale.factor()->size(), out) &&
+               finite("scale.center", i, scale.center()) && finite("scale.factor", i, scale.factor());
+      }
+      case fb::Encoder::OneHot: {
+        const uint32_t extra = feature.encoder_as_OneHot()->unknown_slot() ? 1 : 0;
+        return equal("feature.inputs", "one input", i, in, 1) &&
+               limit("feature", "a slot for at least one category", i, extra, out);
+      }
+      case fb::Encoder::Ordinal: {
+        const fb::Ordinal& ordinal = *feature.encoder_as_Ordinal();
+        const float unknown = ordinal.unknown();
+        return equal("feature.inputs", "one input", i, in, 1) && equal("feature", "one output", i, out, 1) &&
+               limit("ordinal.values", "at least one, at most 65535", i, ordinal.values()->size() - 1u,
+                     max_slots) &&
+               finite("ordinal.values", i, ordinal.values()) &&
+               (is_nan(unknown) || is_finite(unknown) ||
+                fail(TONEARM_INVALID, "ordinal.unknown", "finite or NaN", i, no_index, float_bits(unknown),
+                     0x7f800000));
+      }
+      case fb::Encoder::Bucket: {
+        const fb::Bucket& bucket = *feature.encoder_as_Bucket();
+        return equal("feature.inputs", "one input per output", i, in, out) &&
+               limit("bucket.edges", "at least one, at most 65535", i, bucket.edges()->size() - 1u,
+                     max_slots) &&
+               finite("bucket.edges", i, bucket.edges()) && ascending("bucket.edges", i, bucket.edges());
+      }
+      case fb::Encoder::Projection: {
+        const fb::Projection& projection = *feature.encoder_as_Projection();
+        return limit("feature.inputs", "at least one input", i, in - 1u, max_slots) &&
+               equal("projection.mean", "one per input", i, projection.mean()->size(), in) &&
+               equal("projection.components", "inputs * outputs", i, projection.components()->size(),
+                     uint64_t{in} * out) &&
+               aligned("projection.components", i, projection.components()) &&
+               finite("projection.mean", i, projection.mean()) &&
+               finite("projection.components", i, projection.components());
+      }
+      case fb::Encoder::NONE:
+        break;
+    }
+    return fail(TONEARM_RUNTIME_TOO_OLD, "feature.encoder", "a kind this library knows", i, no_index,
+                static_cast<uint32_t>(feature.encoder_type()), static_cast<uint32_t>(fb::Encoder::MAX));
+  }
+
+  bool op(const fb::Operator& op, uint32_t i) {
+    const uint32_t in = op.input_length(), out = op.output_length();
+    if (!known("operator.phase", i, static_cast<uint32_t>(op.phase()),
+               static_cast<uint32_t>(fb::Phase::MAX)) ||
+        !limit("operator", "at least one input", i, in - 1u, max_slots) ||
+        !at_most("operator", "inputs are slots that have been written before", i,
+                 uint64_t{op.input_offset()} + in, frontier_) ||
+        !output("operator", i, op.output_offset(), out))
+      return false;
+    switch (op.kind_type()) {
+      case fb::OperatorKind::Affine: {
+        const fb::Affine& affine = *op.kind_as_Affine();
+        return known("affine.activation", i, static_cast<uint32_t>(affine.activation()),
+                     static_cast<uint32_t>(fb::Activation::MAX)) &&
+               equal("affine.weights", "inputs * outputs", i, affine.weights()->size(), uint64_t{in} * out) &&
+               equal("affine.bias", "one per output", i, affine.bias()->size(), out) &&
+               aligned("affine.weights", i, affine.weights()) && aligned("affine.bias", i, affine.bias()) &&
+               finite("affine.weights", i, affine.weights()) && finite("affine.bias", i, affine.bias());
+      }
+      case fb::OperatorKind::BranchingTrees:
+        return branching(*op.kind_as_BranchingTrees(), in, out, i);
+      case fb::OperatorKind::SymmetricTrees:
+        return symmetric(*op.kind_as_SymmetricTrees(), in, out, i);
+      case fb::OperatorKind::Calibrate: {
+        const fb::Calibrate& calibrate = *op.kind_as_Calibrate();
+        const uint32_t points = size_of(calibrate.x());
+        if (!equal("calibrate", "one output per input", i, out, in) ||
+            !known("calibrate.method", i, static_cast<uint32_t>(calibrate.method()),
+                   static_cast<uint32_t>(fb::CalibrationMethod::MAX)))
+          return false;
+        if (calibrate.method() == fb::CalibrationMethod::Sigmoid)
+          return is_finite(calibrate.slope()) && is_finite(calibrate.intercept())
+                     ? true
+                     : fail(TONEARM_INVALID, "calibrate.slope", "slope and intercept are finite", i, no_index,
+                            float_bits(calibrate.slope()), 0x7f800000);
+        return limit("calibrate.x", "at least one point, at most 65535", i, points - 1u, max_slots) &&
+               equal("calibrate.y", "one per point", i, size_of(calibrate.y()), points) &&
+               finite("calibrate.x", i, calibrate.x()) && finite("calibrate.y", i, calibrate.y()) &&
+               ascending("calibrate.x", i, calibrate.x());
+      }
+      case fb::OperatorKind::NONE:
+        break;
+    }
+    return fail(TONEARM_RUNTIME_TOO_OLD, "operator.kind", "a kind this library knows", i, no_index,
+                static_cast<uint32_t>(op.kind_type()), static_cast<uint32_t>(fb::OperatorKind::MAX));
+  }
+
+  /// Checks the axes of an ensemble and counts its slices.
+  bool tree_inputs(const fb::TreeInputs& inputs, uint32_t in, uint32_t i, uint32_t& slices) {
+    const uint32_t axes = inputs.slots()->size();
+    const Vector<uint32_t>& begin = *inputs.threshold_begin();
+    const Vector<int32_t>& thresholds = *inputs.thresholds();
+    if (!limit("trees.inputs.slots", "at least one axis, at most 65535", i, axes - 1u, max_slots) ||
+        !equal("trees.inputs.missing", "one per axis", i, inputs.missing()->size(), axes) ||
+        !equal("trees.inputs.threshold_begin", "one per axis, and the total", i, begin.size(),
+               uint64_t{axes} + 1) ||
+        !equal("trees.inputs.threshold_begin", "the first is 0", i, begin.Get(0), 0) ||
+        !equal("trees.inputs.threshold_begin", "the last is the number of thresholds", i, begin.Get(axes),
+               thresholds.size()) ||
+        !aligned("trees.inputs.threshold_begin", i, &begin) ||
+        !aligned("trees.inputs.thresholds", i, &thresholds))
+      return false;
+    slices = 0;
+    for (uint32_t axis = 0; axis < axes; ++axis) {
+      const auto direction = static_cast<uint32_t>(inputs.missing()->Get(axis));
+      if (inputs.slots()->Get(axis) >= in)
+        return fail(TONEARM_INVALID, "trees.inputs.slots", "an input of the operator", i, axis,
+                    inputs.slots()->Get(axis), in);
+      if (!known("trees.inputs.missing", i, direction, static_cast<uint32_t>(fb::MissingDirection::MAX)))
+        return false;
+      if (begin.Get(axis) > begin.Get(axis + 1))
+        return fail(TONEARM_INVALID, "trees.inputs.threshold_begin", "axes follow on each other", i, axis,
+                    begin.Get(axis), begin.Get(axis + 1));
+      slices += slices_of(begin.Get(axis + 1) - begin.Get(axis));
+      for (uint32_t t = begin.Get(axis); t < begin.Get(axis + 1); ++t) {
+        // The bounds are minus and plus infinity: no NaN in disguise.
+        if (thresholds.Get(t) < -2139095041 || thresholds.Get(t) > 2139095040)
+          return fail(TONEARM_INVALID, "trees.inputs.thresholds", "the ordered bits of a number", i, t,
+                      static_cast<uint32_t>(thresholds.Get(t)), 2139095040);
+        if (t > begin.Get(axis) && thresholds.Get(t - 1) >= thresholds.Get(t))
+          return fail(TONEARM_INVALID, "trees.inputs.thresholds", "thresholds of an axis ascend", i, t,
+                      static_cast<uint32_t>(thresholds.Get(t)), static_cast<uint32_t>(thresholds.Get(t - 1)));
+      }
+    }
+    slices_ = slices > slices_ ? slices : slices_;
+    return limit("trees.inputs", "at most 65535 slices", i, slices, 65536);
+  }
+
+  /// Checks leaves, palette, base and scale: the part that both kinds of ensemble share.
+  template <typename Trees>
+  bool leaves(const Trees& trees, uint64_t tree_count, uint64_t leaf_count, uint32_t out, uint32_t i) {
+    if (!known("trees.leaf_format", i, static_cast<uint32_t>(trees.leaf_format()),
+               static_cast<uint32_t>(fb::LeafFormat::MAX)))
+      return false;
+    const bool wide =
+        trees.leaf_format() == fb::LeafFormat::Palette16 || trees.leaf_format() == fb::LeafFormat::Int16;
+    const uint64_t bytes = trees.leaf_format() == fb::LeafFormat::Float32 ? 4 : wide ? 2 : 1;
+    const Vector<uint8_t>& codes = *trees.leaves();
+    if (!equal("trees.leaves", "the bytes of all leaves", i, codes.size(), leaf_count * bytes) ||
+        !equal("trees", "as many trees for each output", i, tree_count % out, 0) ||
+        !equal("trees.base", "one per output", i, trees.base()->size(), out) ||
+        !finite("trees.base", i, trees.base()) || !aligned("trees.leaves", i, &codes) ||
+        !aligned("trees.palette", i, trees.palette()) || !finite("trees.palette", i, trees.palette()))
+      return false;
+    if (!is_finite(trees.scale()))
+      return fail(TONEARM_INVALID, "trees.scale", "finite", i, no_index, float_bits(trees.scale()),
+                  0x7f800000);
+    const uint32_t palette = size_of(trees.palette());
+    switch (trees.leaf_format()) {
+      case fb::LeafFormat::Float32:
+        for (uint32_t leaf = 0; leaf < leaf_count; ++leaf) {
+          uint32_t bits;
+          memcpy(&bits, codes.Data() + static_cast<size_t>(leaf) * 4, 4);
+          if (!is_finite(bits_float(bits)))
+            return fail(TONEARM_INVALID, "trees.leaves", "every leaf is finite", i, leaf, bits, 0x7f800000);
+        }
+        return true;
+      case fb::LeafFormat::Int16:
+        // So that the sum of codes fits an int32.
+        return limit("trees", "at most 65535 trees with int16 leaves", i, tree_count, 65536);
+      case fb::LeafFormat::Palette8:
+      case fb::LeafFormat::Palette16:
+        break;
+    }
+    for (uint32_t leaf = 0; leaf < leaf_count; ++leaf) {
+      const uint8_t* code = codes.Data() + static_cast<size_t>(leaf) * bytes;
+      const uint32_t entry = wide ? code[0] | static_cast<uint32_t>(code[1]) << 8 : code[0];
+      if (entry >= palette)
+        return fail(TONEARM_INVALID, "trees.leaves", "an entry of the palette", i, leaf, entry, palette);
+    }
+    return true;
+  }
+
+  /// Every child is a leaf of the same tree, or a node of the same tree that comes later.
+  template <typename Index>
+  bool nodes(const fb::BranchingTrees& trees, uint32_t node_bytes, uint32_t slices, uint32_t i) {
+    constexpr uint32_t top_bit = 8 * sizeof(Index) - 1;
+    const uint8_t* node = trees.nodes()->Data();
+    const uint32_t slice_bytes = node_bytes >= 8 ? 2 : 1;
+    const uint32_t child_offset = node_bytes - 2 * static_cast<uint32_t>(sizeof(Index));
+    const Vector<uint32_t>& begin = *trees.tree_nodes();
+    const Vector<uint32_t>& leaf_begin = *trees.tree_leaves();
+    for (uint32_t tree = 0; tree + 1 < begin.size(); ++tree) {
+      const uint32_t count = begin.Get(tree + 1) - begin.Get(tree);
+      const uint32_t leaf_count = leaf_begin.Get(tree + 1) - leaf_begin.Get(tree);
+      for (uint32_t n = 0; n < count; ++n, node += node_bytes) {
+        const uint32_t slice = slice_bytes == 2 ? node[0] | static_cast<uint32_t>(node[1]) << 8 : node[0];
+        if (slice >= slices)
+          return fail(TONEARM_INVALID, "trees.nodes", "tests a slice that exists", i, begin.Get(tree) + n,
+                      slice, slices);
+        for (uint32_t side = 0; side < 2; ++side) {
+          Index child;
+          memcpy(&child, node + child_offset + side * sizeof child, sizeof child);
+          const uint32_t number = child & ((1u << top_bit) - 1);
+          const bool leaf = (static_cast<uint32_t>(child) >> top_bit & 1) != 0;
+          if (leaf && number >= leaf_count)
+            return fail(TONEARM_INVALID, "trees.nodes", "a leaf of the same tree", i, begin.Get(tree) + n,
+                        number, leaf_count);
+          if (!leaf && number >= count)
+            return fail(TONEARM_INVALID, "trees.nodes", "a child in the same tree", i, begin.Get(tree) + n,
+                        number, count);
+          if (!leaf && number <= n)
+            return fail(TONEARM_INVALID, "trees.nodes", "a child comes after its parent", i,
+                        begin.Get(tree) + n, number, n);
+        }
+      }
+    }
+    return true;
+  }
+
+  bool branching(const fb::BranchingTrees& trees, uint32_t in, uint32_t out, uint32_t i) {
+    static constexpr uint8_t bytes_of[] = {4, 6, 8, 12};
+    const Vector<uint32_t>& begin = *trees.tree_nodes();
+    const Vector<uint32_t>& leaf_begin = *trees.tree_leaves();
+    uint32_t slices = 0;
+    if (!tree_inputs(*trees.inputs(), in, i, slices) ||
+        !known("trees.node_format", i, static_cast<uint32_t>(trees.node_format()),
+               static_cast<uint32_t>(fb::NodeFormat::MAX)))
+      return false;
+    const uint32_t node_bytes = bytes_of[static_cast<uint32_t>(trees.node_format())];
+    if (!limit("trees.tree_nodes", "at least one tree", i, begin.size() - 2u, UINT32_MAX - 1) ||
+        !equal("trees.tree_leaves", "as many as tree_nodes", i, leaf_begin.size(), begin.size()) ||
+        !equal("trees.tree_nodes", "the first is 0", i, begin.Get(0), 0) ||
+        !equal("trees.tree_leaves", "the first is 0", i, leaf_begin.Get(0), 0) ||
+        !aligned("trees.nodes", i, trees.nodes()) || !aligned("trees.tree_nodes", i, &begin) ||
+        !aligned("trees.tree_leaves", i, &leaf_begin))
+      return false;
+    const uint32_t count = begin.size() - 1;
+    for (uint32_t tree = 0; tree < count; ++tree)
+      if (begin.Get(tree) >= begin.Get(tree + 1) || leaf_begin.Get(tree) >= leaf_begin.Get(tree + 1))
+        return fail(TONEARM_INVALID, "trees.tree_nodes", "every tree has nodes and leaves", i, tree,
+                    begin.Get(tree), begin.Get(tree + 1));
+    if (!equal("trees.nodes", "the bytes of all nodes", i, trees.nodes()->size(),
+               uint64_t{begin.Get(count)} * node_bytes) ||
+        !leaves(trees, count, leaf_begin.Get(count), out, i))
+      return false;
+    switch (trees.node_format()) {
+      case fb::NodeFormat::Node4:
+        return nodes<uint8_t>(trees, node_bytes, slices, i);
+      case fb::NodeFormat::Node6:
+      case fb::NodeFormat::Node8:
+        return nodes<uint16_t>(trees, node_bytes, slices, i);
+      case fb::NodeFormat::Node12:
+        break;
+    }
+    return nodes<uint32_t>(trees, node_bytes, slices, i);
+  }
+
+  bool symmetric(const fb::SymmetricTrees& trees, uint32_t in, uint32_t out, uint32_t i) {
+    uint32_t slices = 0;
+    const uint32_t depth = trees.depth();
+    const Vector<uint8_t>& splits = *trees.splits();
+    if (!tree_inputs(*trees.inputs(), in, i, slices) ||
+        !limit("trees.depth", "from 1 to 16", i, depth - 1u, max_symmetric_depth) ||
+        !limit("trees.splits", "at least one tree", i, splits.size() - 1u, UINT32_MAX - 1) ||
+        !equal("trees.splits", "two bytes a level, whole trees", i, splits.size() % (2 * depth), 0) ||
+        !aligned("trees.splits", i, &splits))
+      return false;
+    for (uint32_t s = 0; s < splits.size(); s += 2)
+      if (splits.Get(s) >= slices)
+        return fail(TONEARM_INVALID, "trees.splits", "tests a slice that exists", i, s, splits.Get(s),
+                    slices);
+    const uint64_t count = splits.size() / (2 * depth);
+    return leaves(trees, count, count << depth, out, i);
+  }
+
+  bool golden(const fb::Golden* golden, Plan& plan) {
+    plan.golden_rows = 0;
+    if (golden == nullptr) return true;
+    const uint32_t rows = golden->rows()->size() / plan.columns;
+    if (!equal("golden.rows", "whole rows", no_index, golden->rows()->size() % plan.columns, 0) ||
+        !equal("golden.outputs", "one row of outputs per row", no_index, golden->outputs()->size(),
+               uint64_t{rows} * plan.output_count) ||
+        !aligned("golden.rows", no_index, golden->rows()) ||
+        !aligned("golden.outputs", no_index, golden->outputs()) ||
+        !finite("golden.outputs", no_index, golden->outputs()))
+      return false;
+    plan.golden_rows = rows;
+    return is_finite(golden->tolerance()) || fail(TONEARM_INVALID, "golden.tolerance", "finite", no_index,
+                                                  no_index, float_bits(golden->tolerance()), 0x7f800000);
+  }
+
+  const uint8_t* blob_;
+  tonearm_diagnostic& diagnostic_;
+  uint32_t frontier_ = 0;  // the first slot not yet written
+  uint32_t slices_ = 0;    // of the largest ensemble
+};
+
+tonearm_status report(tonearm_diagnostic& diagnostic, tonearm_status status, const char* part,
+                      const char* rule, uint64_t found, uint64_t limit) {
+  diagnostic.status = status;
+  diagnostic.part = part;
+  diagnostic.rule = rule;
+  diagnostic.found = found;
+  diagnostic.limit = limit;
+  return status;
+}
+
+/// Reads just the versions and the size, as safely as the verifier would: the rest of a blob from the
+/// future may have any structure.
+const fb::Model* verify_head(flatbuffers::Verifier& verifier, const uint8_t* blob) {
+  const flatbuffers::uoffset_t offset = verifier.VerifyOffset(0);
+  if (offset == 0) return nullptr;
+  const auto* table = reinterpret_cast<const flatbuffers::Table*>(blob + offset);
+  const bool sound = table->VerifyTableStart(verifier) &&
+                     table->VerifyField<uint16_t>(verifier, fb::Model::VT_FORMAT_MAJOR, 2) &&
+                     table->VerifyField<uint16_t>(verifier, fb::Model::VT_FORMAT_MINOR, 2) &&
+                     table->VerifyField<uint32_t>(verifier, fb::Model::VT_RUNTIME_MINIMUM, 4) &&
+                     table->VerifyField<uint32_t>(verifier, fb::Model::VT_FILE_BYTES, 4) &&
+                     table->VerifyField<uint32_t>(verifier, fb::Model::VT_CRC32, 4);
+  verifier.EndTable();
+  return sound ? reinterpret_cast<const fb::Model*>(table) : nullptr;
+}
+
+tonearm_status open(tonearm_model& model, const uint8_t* blob, size_t size, bool skip_crc,
+                    tonearm_diagnostic& diagnostic) {
+  if (reinterpret_cast<uintptr_t>(blob) % 4 != 0)
+    return report(diagnostic, TONEARM_MISALIGNED, "blob", "its address is a multiple of 4",
+                  reinterpret_cast<uintptr_t>(blob) % 4, 0);
+  constexpr size_t smallest = 16;
+  if (size < smallest || size > INT32_MAX)
+    return report(diagnostic, TONEARM_NOT_A_MODEL, "blob", "from 16 bytes to 2 GB", size, smallest);
+  if (!fb::ModelBufferHasIdentifier(blob))
+    return report(diagnostic, TONEARM_NOT_A_MODEL, "blob", "bytes 4 to 7 are TARM", blob[4], 'T');
+
+  flatbuffers::Verifier head(blob, size);
+  const fb::Model* root = verify_head(head, blob);
+  if (root == nullptr)
+    return report(diagnostic, TONEARM_MALFORMED, "model", "its first table lies within the file", size, size);
+  if (root->format_major() > TONEARM_FORMAT_MAJOR)
+    return report(diagnostic, TONEARM_RUNTIME_TOO_OLD, "format_major", "a format this library knows",
+                  root->format_major(), TONEARM_FORMAT_MAJOR);
+  if (root->format_major() < TONEARM_FORMAT_MAJOR)
+    return report(diagnostic, TONEARM_BLOB_TOO_OLD, "format_major", "a format this library still reads",
+                  root->format_major(), TONEARM_FORMAT_MAJOR);
+  if (root->runtime_minimum() > TONEARM_VERSION)
+    return report(diagnostic, TONEARM_RUNTIME_TOO_OLD, "runtime_minimum", "not above this library's version",
+                  root->runtime_minimum(), TONEARM_VERSION);
+  if (root->file_bytes() != size)
+    return report(diagnostic, TONEARM_TRUNCATED, "file_bytes", "as many bytes as given", size,
+                  root->file_bytes());
+
+  flatbuffers::Verifier verifier(blob, size);
+  if (!fb::VerifyModelBuffer(verifier))
+    return report(diagnostic, TONEARM_MALFORMED, "model", "every offset leads to what it should", size, size);
+
+  Plan plan{};
+  plan.blob_bytes = static_cast<uint32_t>(size);
+  if (!Checker(blob, diagnostic).model(*root, plan)) return diagnostic.status;
+
+  if (!skip_crc) {
+    const auto* field = reinterpret_cast<const flatbuffers::Table*>(root)->GetAddressOf(fb::Model::VT_CRC32);
+    if (field == nullptr) return report(diagnostic, TONEARM_CORRUPT, "crc32", "is present", 0, 1);
+    static constexpr uint8_t zeros[4] = {};
+    uint32_t crc = crc32(0, blob, static_cast<size_t>(field - blob));
+    crc = crc32(crc, zeros, sizeof zeros);
+    crc = crc32(crc, field + 4, size - static_cast<size_t>(field + 4 - blob));
+    if (crc != root->crc32())
+      return report(diagnostic, TONEARM_CORRUPT, "crc32", "the checksum of the bytes", root->crc32(), crc);
+  }
+  model.private_blob = blob;
+  model.private_root = root;
+  store_plan(model, plan);
+  return TONEARM_OK;
+}
+
+const char* text(const flatbuffers::String* string) { return string == nullptr ? "" : string->c_str(); }
+
+bool same_text(const flatbuffers::String& a, const char* b) { return strcmp(a.c_str(), b) == 0; }
+
+/// Copies as much of `filled` as the caller's struct has room for.
+template <typename Struct>
+void hand_out(Struct* target, const Struct& filled) {
+  const uint32_t room = target->struct_size;
+  memcpy(target, &filled, room < sizeof filled ? room : sizeof filled);
+  target->struct_size = room;
+}
+
+template <typename Trees>
+TreesView view_of(const Trees& trees) {
+  const fb::TreeInputs& inputs = *trees.inputs();
+  TreesView view{};
+  view.slots = inputs.slots()->data();
+  view.missing_right = inputs.missing()->Data();
+  view.threshold_begin = inputs.threshold_begin()->data();
+  view.thresholds = inputs.thresholds()->data();
+  view.axes = inputs.slots()->size();
+  view.leaves = trees.leaves()->Data();
+  view.palette = trees.palette() == nullptr ? nullptr : trees.palette()->data();
+  view.base = trees.base()->data();
+  view.scale = trees.scale();
+  view.leaf_kind = static_cast<LeafKind>(trees.leaf_format());
+  return view;
+}
+
+}  // namespace
+
+Plan plan_of(const tonearm_model& model) {
+  Plan plan;
+  memcpy(&plan, model.private_state, sizeof plan);
+  return plan;
+}
+
+const float* missing_fill(const tonearm_model& model) { return root_of(model).missing_fill()->data(); }
+
+uint32_t category_count(const tonearm_model& model, uint32_t column) {
+  return size_of(root_of(model).columns()->Get(column)->vocabulary());
+}
+
+FeatureView feature_at(const tonearm_model& model, uint32_t index) {
+  const fb::Feature& feature = *root_of(model).features()->Get(index);
+  FeatureView view{};
+  view.inputs = feature.inputs()->data();
+  view.input_count = feature.inputs()->size();
+  view.output = feature.output_offset();
+  view.output_count = feature.output_length();
+  switch (feature.encoder_type()) {
+    case fb::Encoder::NONE:
+    case fb::Encoder::Identity:
+      view.kind = EncoderKind::identity;
+      break;
+    case fb::Encoder::Scale:
+      view.kind = EncoderKind::scale;
+      view.first = feature.encoder_as_Scale()->center()->data();
+      view.second = feature.encoder_as_Scale()->factor()->data();
+      break;
+    case fb::Encoder::OneHot:
+      view.kind = EncoderKind::one_hot;
+      view.unknown_slot = feature.encoder_as_OneHot()->unknown_slot();
+      break;
+    case fb::Encoder::Ordinal:
+      view.kind = EncoderKind::ordinal;
+      view.first = feature.encoder_as_Ordinal()->values()->data();
+      view.first_count = feature.encoder_as_Ordinal()->values()->size();
+      view.unknown = feature.encoder_as_Ordinal()->unknown();
+      break;
+    case fb::Encoder::Bucket:
+      view.kind = EncoderKind::bucket;
+      view.first = feature.encoder_as_Bucket()->edges()->data();
+      view.first_count = feature.encoder_as_Bucket()->edges()->size();
+      break;
+    case fb::Encoder::Projection:
+      view.kind = EncoderKind::projection;
+      view.first = feature.encoder_as_Projection()->mean()->data();
+      view.second = feature.encoder_as_Projection()->components()->data();
+      break;
+  }
+  return view;
+}
+
+OperatorView operator_at(const tonearm_model& model, uint32_t index) {
+  const fb::Operator& op = *root_of(model).operators()->Get(index);
+  OperatorView view{};
+  view.input = op.input_offset();
+  view.input_count = op.input_length();
+  view.output = op.output_offset();
+  view.output_count = op.output_length();
+  switch (op.kind_type()) {
+    case fb::OperatorKind::NONE:
+    case fb::OperatorKind::Affine: {
+      const fb::Affine& affine = *op.kind_as_Affine();
+      view.type = OperatorType::affine;
+      view.affine = {affine.weights()->data(), affine.bias()->data(),
+                     static_cast<ActivationKind>(affine.activation())};
+      break;
+    }
+    case fb::OperatorKind::BranchingTrees: {
+      const fb::BranchingTrees& trees = *op.kind_as_BranchingTrees();
+      view.type = OperatorType::branching_trees;
+      view.trees = view_of(trees);
+      view.trees.trees = trees.tree_nodes()->size() - 1;
+      view.trees.nodes = trees.nodes()->Data();
+      view.trees.tree_nodes = trees.tree_nodes()->data();
+      view.trees.tree_leaves = trees.tree_leaves()->data();
+      view.trees.node_kind = static_cast<NodeKind>(trees.node_format());
+      break;
+    }
+    case fb::OperatorKind::SymmetricTrees: {
+      const fb::SymmetricTrees& trees = *op.kind_as_SymmetricTrees();
+      view.type = OperatorType::symmetric_trees;
+      view.trees = view_of(trees);
+      view.trees.depth = trees.depth();
+      view.trees.trees = trees.splits()->size() / (2u * trees.depth());
+      view.trees.nodes = trees.splits()->Data();
+      break;
+    }
+    case fb::OperatorKind::Calibrate: {
+      const fb::Calibrate& calibrate = *op.kind_as_Calibrate();
+      view.type = OperatorType::calibrate;
+      view.calibrate = {calibrate.method() == fb::CalibrationMethod::Isotonic,
+                        calibrate.slope(),
+                        calibrate.intercept(),
+                        calibrate.x() == nullptr ? nullptr : calibrate.x()->data(),
+                        calibrate.y() == nullptr ? nullptr : calibrate.y()->data(),
+                        size_of(calibrate.x())};
+      break;
+    }
+  }
+  return view;
+}
+
+GoldenView golden_of(const tonearm_model& model) {
+  const fb::Golden& golden = *root_of(model).golden();
+  return {golden.rows()->data(), golden.outputs()->data(), golden.tolerance()};
+}
+
+}  // namespace tonearm::runtime
+
+extern "C" {
+
+using namespace tonearm::runtime;
+
+tonearm_status tonearm_model_open(tonearm_model* model, const void* blob, size_t size,
+                                  const tonearm_open_options* options,
+                                  tonearm_diagnostic* diagnostic) noexcept {
+  if (model != nullptr) *model = tonearm_model{};
+  if (diagnostic != nullptr && diagnostic->struct_size < sizeof *diagnostic) return TONEARM_BAD_STRUCT_SIZE;
+  tonearm_diagnostic found = {sizeof found, TONEARM_OK, "", "", no_index, no_index, 0, 0};
+  if (model == nullptr || blob == nullptr)
+    report(found, TONEARM_NULL_ARGUMENT, model == nullptr ? "model" : "blob", "is not NULL", 0, 1);
+  else if (options != nullptr && options->struct_size < sizeof *options)
+    report(found, TONEARM_BAD_STRUCT_SIZE, "options", "struct_size is set", options->struct_size,
+           sizeof *options);
+  else
+    open(*model, static_cast<const uint8_t*>(blob), size, options != nullptr && options->skip_crc != 0,
+         found);
+  if (diagnostic != nullptr) hand_out(diagnostic, found);
+  return found.status;
+}
+
+tonearm_status tonearm_model_info(const tonearm_model* model, tonearm_info* info) noexcept {
+  if (model == nullptr || info == nullptr) return TONEARM_NULL_ARGUMENT;
+  if (!is_open(*model)) return TONEARM_NOT_OPEN;
+  if (info->struct_size < sizeof *info) return TONEARM_BAD_STRUCT_SIZE;
+  const Plan plan = plan_of(*model);
+  const fb::Model& root = root_of(*model);
+  const fb::Card& card = *root.card();
+  tonearm_info filled{};
+  filled.model_id = root.crc32();
+  filled.name = text(card.name());
+  filled.version = text(card.version());
+  filled.task = text(card.task());
+  filled.label = text(card.label());
+  filled.columns = plan.columns;
+  filled.outputs = plan.output_count;
+  filled.scratch_bytes = plan.scratch_bytes;
+  filled.session_bytes = root.memory()->session_bytes();
+  filled.blob_bytes = plan.blob_bytes;
+  filled.golden_rows = plan.golden_rows;
+  filled.format_major = root.format_major();
+  filled.format_minor = root.format_minor();
+  filled.synthetic = card.synthetic();
+  filled.leaky = card.leaky();
+  hand_out(info, filled);
+  return TONEARM_OK;
+}
+
+tonearm_status tonearm_model_column_at(const tonearm_model* model, uint32_t index,
+                                       tonearm_column* column) noexcept {
+  if (model == nullptr || column == nullptr) return TONEARM_NULL_ARGUMENT;
+  if (!is_open(*model)) return TONEARM_NOT_OPEN;
+  if (column->struct_size < sizeof *column) return TONEARM_BAD_STRUCT_SIZE;
+  if (index >= plan_of(*model).columns) return TONEARM_OUT_OF_RANGE;
+  const fb::Column& found = *root_of(*model).columns()->Get(index);
+  hand_out(column, {0, index, text(found.name()), static_cast<tonearm_source>(found.source()),
+                    size_of(found.vocabulary())});
+  return TONEARM_OK;
+}
+
+tonearm_status tonearm_model_column(const tonearm_model* model, const char* name, uint32_t* index) noexcept {
+  if (model == nullptr || name == nullptr || index == nullptr) return TONEARM_NULL_ARGUMENT;
+  if (!is_open(*model)) return TONEARM_NOT_OPEN;
+  const auto& columns = *root_of(*model).columns();
+  for (uint32_t i = 0; i < columns.size(); ++i)
+    if (same_text(*columns.Get(i)->name(), name)) {
+      *index = i;
+      return TONEARM_OK;
+    }
+  return TONEARM_NOT_FOUND;
+}
+
+tonearm_status tonearm_model_category(const tonearm_model* model, uint32_t column, const char* text,
+                                      float* value) noexcept {
+  if (model == nullptr || text == nullptr || value == nullptr) return TONEARM_NULL_ARGUMENT;
+  if (!is_open(*model)) return TONEARM_NOT_OPEN;
+  if (column >= plan_of(*model).columns) return TONEARM_OUT_OF_RANGE;
+  const auto* vocabulary = root_of(*model).columns()->Get(column)->vocabulary();
+  for (uint32_t i = 0; i < size_of(vocabulary); ++i)
+    if (same_text(*vocabulary->Get(i), text)) {
+      *value = static_cast<float>(i);
+      return TONEARM_OK;
+    }
+  return TONEARM_NOT_FOUND;
+}
+
+const char* tonearm_model_category_text(const tonearm_model* model, uint32_t column,
+                                        uint32_t category) noexcept {
+  if (model == nullptr || column >= plan_of(*model).columns || category >= category_count(*model, column))
+    return nullptr;
+  return text(root_of(*model).columns()->Get(column)->vocabulary()->Get(category));
+}
+
+}  // extern "C"
