@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -9,12 +10,13 @@ namespace tonearm {
 
 /// Where an interrupted training continues: one CBOR file beside the output, written atomically,
 /// removed when the output is complete. `fingerprint` ties it to recipe, data and seed: a checkpoint of
-/// another training is refused with an Error.
+/// another training, or a damaged one, is refused with an Error. Copies share their content.
 class Checkpoint {
  public:
   /// A checkpoint that is never written nor found (path empty), for training that is not resumable.
   Checkpoint() = default;
-  /// With `resume`, load() returns what was saved; without, it returns nothing and save() overwrites.
+  /// With `resume`, reads the file, if there is one, and load() returns what was saved; without, load()
+  /// returns nothing and the first save() overwrites.
   Checkpoint(std::filesystem::path path, std::string fingerprint, bool resume);
 
   /// The saved state of stage `stage` ("fold 2", "final"), if there is one.
@@ -24,8 +26,8 @@ class Checkpoint {
 
  private:
   std::filesystem::path path_;
-  std::string fingerprint_;
   bool resume_ = false;
+  std::shared_ptr<nlohmann::json> content_;  // what the file holds after the next save
 };
 
 }  // namespace tonearm

@@ -18,7 +18,7 @@ void write_file(const std::filesystem::path& path, std::span<const unsigned char
 void write_file(const std::filesystem::path& path, std::string_view text);
 
 /// The word in `known` that `word` was most likely meant to be (Levenshtein distance at most a third
-/// of its length, at least 2), or "" if none comes near.
+/// of its length, at least 2; ASCII case ignored), or "" if none comes near.
 std::string nearest(std::string_view word, const std::vector<std::string>& known);
 
 }  // namespace tonearm

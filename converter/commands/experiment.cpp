@@ -1,0 +1,394 @@
+#include "commands/experiment.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "evaluate/blob.h"
+#include "train/boosted.h"
+#include "train/forest.h"
+
+namespace tonearm {
+namespace {
+
+SplitSpec read_split(const Recipe::Section& section, double validation) {
+  SplitSpec spec;
+  const std::string rule = section.choice("rule", "group", {"group", "value"});
+  spec.group = section.text("group", "");
+  if (section.has("guard")) spec.guards = {section.text("guard")};
+  if (rule == "group") {
+    spec.share = section.number("held_out", 0.25, 0.001, 0.999);
+  } else {
+    spec.column = section.text("column");
+    spec.value = section.number("value", std::nullopt, -1e30, 1e30);
+    if (spec.group.empty() && !spec.guards.empty()) spec.group = spec.guards.front();
+  }
+  spec.validation = validation;
+  return spec;
+}
+
+/// The split that the recipe chooses; the others are read too, so that none of their keys is unknown.
+SplitSpec chosen_split(const Recipe::Section& recipe) {
+  const double validation = recipe.section("validation").number("held_out", 0.0, 0, 0.9);
+  const Recipe::Section splits = recipe.section("splits");
+  const std::vector<std::string> names = splits.keys();
+  const std::string chosen = recipe.choice("split", names.empty() ? "" : names.front(), names);
+  SplitSpec result;
+  for (const std::string& name : names) {
+    const SplitSpec spec = read_split(splits.section(name), validation);
+    if (name == chosen) result = spec;
+  }
+  return result;
+}
+
+void add_unique(std::vector<std::string>& list, const std::string& name) {
+  if (!name.empty() && std::find(list.begin(), list.end(), name) == list.end()) list.push_back(name);
+}
+
+struct TrainerOptions {
+  std::string trainer;
+  LinearOptions linear;
+  NetworkOptions network;
+  ForestOptions forest;
+  BoostedOptions boosted;
+};
+
+TrainerOptions read_trainer(const Recipe::Section& recipe) {
+  const Recipe::Section train = recipe.section("train");
+  TrainerOptions options;
+  options.trainer = train.choice("trainer", "", {"logistic", "svm", "network", "forest", "boosted"});
+  if (options.trainer == "logistic" || options.trainer == "svm") {
+    LinearOptions& linear = options.linear;
+    linear.loss =
+        options.trainer == "svm" ? LinearOptions::Loss::squared_hinge : LinearOptions::Loss::logistic;
+    linear.cost = train.number("cost", linear.cost, 1e-9, 1e9);
+    linear.max_iterations = train.count("max_iterations", linear.max_iterations, 1, 100000);
+    linear.tolerance = train.number("tolerance", linear.tolerance, 1e-14, 0.1);
+  } else if (options.trainer == "network") {
+    NetworkOptions& network = options.network;
+    if (train.has("hidden")) {
+      network.hidden.clear();
+      for (const double units : train.numbers("hidden")) {
+        if (!(units >= 1 && units <= 10000 && units == std::floor(units)))
+          train.fail("hidden", "must hold whole numbers from 1 to 10000: the units of each hidden layer");
+        network.hidden.push_back(static_cast<unsigned>(units));
+      }
+    }
+    const std::string activation = train.choice("activation", "relu", {"relu", "tanh", "sigmoid"});
+    network.activation = activation == "relu"   ? NetworkActivation::relu
+                         : activation == "tanh" ? NetworkActivation::tanh
+                                                : NetworkActivation::sigmoid;
+    network.rate = train.number("rate", network.rate, 1e-9, 1e3);
+    network.weight_decay = train.number("weight_decay", network.weight_decay, 0, 100);
+    network.dropout = train.number("dropout", network.dropout, 0, 0.95);
+    network.batch = train.count("batch", network.batch, 1, 1u << 24);
+    network.epochs = train.count("epochs", network.epochs, 1, 1u << 20);
+    network.patience = train.count("patience", network.patience, 0, 1u << 20);
+  } else if (options.trainer == "forest") {
+    ForestOptions& forest = options.forest;
+    forest.trees = train.count("trees", forest.trees, 1, 100000);
+    forest.depth = train.count("depth", forest.depth, 1, 1000);
+    forest.features_per_split = train.count("features_per_split", forest.features_per_split, 0, 65535);
+    forest.min_leaf_rows = train.count("min_leaf_rows", forest.min_leaf_rows, 1, 1u << 30);
+    forest.bootstrap = train.flag("bootstrap", forest.bootstrap);
+    forest.bins = train.count("bins", forest.bins, 2, 255);
+  } else {
+    BoostedOptions& boosted = options.boosted;
+    boosted.growth = train.choice("growth", "leaf-wise", {"leaf-wise", "symmetric"}) == "symmetric"
+                         ? BoostedOptions::Growth::symmetric
+                         : BoostedOptions::Growth::leaf_wise;
+    boosted.trees = train.count("trees", boosted.trees, 1, 100000);
+    boosted.leaves = train.count("leaves", boosted.leaves, 2, 32768);
+    boosted.depth = train.count(
+        "depth", boosted.growth == BoostedOptions::Growth::symmetric ? 5 : boosted.depth, 0, 1000);
+    boosted.rate = train.number("rate", boosted.rate, 1e-6, 10);
+    boosted.min_leaf_rows = train.count("min_leaf_rows", boosted.min_leaf_rows, 1, 1u << 30);
+    boosted.min_leaf_hessian = train.number("min_leaf_hessian", boosted.min_leaf_hessian, 0, 1e9);
+    boosted.l2 = train.number("l2", boosted.l2, 0, 1e9);
+    boosted.min_gain = train.number("min_gain", boosted.min_gain, 0, 1e9);
+    boosted.feature_share = train.number("feature_share", boosted.feature_share, 0.001, 1);
+    boosted.row_share = train.number("row_share", boosted.row_share, 0.001, 1);
+    boosted.bins = train.count("bins", boosted.bins, 2, 255);
+    boosted.patience = train.count("patience", boosted.patience, 0, 100000);
+  }
+  return options;
+}
+
+/// Trains and gives the score its natural link: a logit becomes a probability, a probability stays one.
+TrainedModel fit(const TrainerOptions& options, const Dataset& data, const Dataset& validation,
+                 const Training& training) {
+  if (options.trainer == "network") return {train_network(data, validation, options.network, training), {}};
+  if (options.trainer == "forest") return {train_forest(data, options.forest, training), {}};
+  const Calibration link{Calibration::Method::sigmoid, 1, 0, {}, {}};
+  if (options.trainer == "boosted") return {train_boosted(data, validation, options.boosted, training), link};
+  return {train_linear(data, options.linear, training), link};
+}
+
+std::vector<double> reference_probabilities(const TrainedModel& model, const Dataset& data, Threads& threads,
+                                            bool scores_only = false) {
+  constexpr std::size_t block_rows = 256;
+  std::vector<double> result(data.rows);
+  threads.run((data.rows + block_rows - 1) / block_rows, [&](std::size_t block) {
+    for (std::size_t row = block * block_rows; row < std::min(data.rows, (block + 1) * block_rows); ++row)
+      result[row] =
+          scores_only ? reference_score(model, data.row(row)) : reference_probability(model, data.row(row));
+  });
+  return result;
+}
+
+/// Trains on all folds but one and predicts that one, with encoders fitted on the same rows; returns the
+/// raw score of every row from the model that did not see it.
+std::vector<double> cross_validate(const Recipe::Section& recipe, const Experiment& experiment,
+                                   const TrainerOptions& options, unsigned folds, Training training,
+                                   std::vector<Metrics>& metrics) {
+  const std::vector<std::size_t>& rows = experiment.split.training;
+  const std::vector<unsigned> fold_of = assign_folds(experiment.table, rows, experiment.group, folds,
+                                                     static_cast<std::uint32_t>(training.seed));
+  std::vector<double> scores(rows.size());
+  const std::string label = training.label;
+  for (unsigned fold = 0; fold < folds; ++fold) {
+    std::vector<std::size_t> fit_rows, test_rows, test_places;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (fold_of[i] != fold)
+        fit_rows.push_back(rows[i]);
+      else
+        test_rows.push_back(rows[i]), test_places.push_back(i);
+    }
+    FeatureProgram program = fit_features(recipe, experiment.table, fit_rows, training.threads);
+    const Dataset data = collect(program, experiment.table, fit_rows, training.threads);
+    const Dataset test = collect(program, experiment.table, test_rows, training.threads);
+    const Dataset validation =
+        collect(program, experiment.table, experiment.split.validation, training.threads);
+    training.stage = "fold " + std::to_string(fold + 1);
+    training.label = label + ", " + training.stage + " of " + std::to_string(folds);
+    const TrainedModel model = fit(options, data, validation, training);
+    metrics.push_back(measure(reference_probabilities(model, test, training.threads), test.target));
+    const std::vector<double> fold_scores = reference_probabilities(model, test, training.threads, true);
+    for (std::size_t i = 0; i < test_places.size(); ++i) scores[test_places[i]] = fold_scores[i];
+  }
+  return scores;
+}
+
+void fill_card(schema::CardT& card, const Recipe& recipe, const Experiment& experiment, std::uint32_t seed) {
+  const Recipe::Section root = recipe.root();
+  card.name = root.text("name");
+  card.version = root.text("version", "1");
+  card.task = root.text("task", "");
+  card.label = root.text("label", "");
+  card.licence = root.text("licence", "");
+  card.producer = "tonearm " + std::to_string(TONEARM_VERSION_MAJOR) + "." +
+                  std::to_string(TONEARM_VERSION_MINOR) + "." + std::to_string(TONEARM_VERSION_PATCH);
+  card.synthetic = experiment.synthetic;
+  card.data = (experiment.synthetic ? "SYNTHETIC: " : "") + root.section("data").text("description", "") +
+              ", " + std::to_string(experiment.table.rows) + " rows of " +
+              std::to_string(experiment.table.files.size()) +
+              (experiment.table.files.size() == 1 ? " file" : " files");
+  const std::vector<float> target = targets(experiment.table, experiment.split.training);
+  card.base_rate = static_cast<float>(std::accumulate(target.begin(), target.end(), 0.0) /
+                                      static_cast<double>(target.size()));
+  card.split = std::make_unique<schema::SplitT>();
+  card.split->rule = experiment.split.rule;
+  card.split->seed = seed;
+  card.split->train_rows =
+      static_cast<std::uint32_t>(experiment.split.training.size() + experiment.split.validation.size());
+  card.split->held_out_rows = static_cast<std::uint32_t>(experiment.split.held_out.size());
+  card.split->digest = experiment.split.digest;
+  card.recipe = recipe.merged_text();
+}
+
+void add_metric(schema::CardT& card, const char* name, double trained, double shipped) {
+  auto metric = std::make_unique<schema::MetricT>();
+  metric->name = name;
+  metric->trained = static_cast<float>(trained);
+  metric->shipped = static_cast<float>(shipped);
+  card.metrics.push_back(std::move(metric));
+}
+
+/// Some held-out rows, spread over all of them, and one with everything missing.
+std::vector<float> golden_rows(const Table& table, std::span<const std::size_t> held_out, std::size_t count) {
+  std::vector<std::size_t> chosen;
+  for (std::size_t i = 0; i < std::min(count, held_out.size()); ++i)
+    chosen.push_back(held_out[i * held_out.size() / std::min(count, held_out.size())]);
+  std::vector<float> rows = gather_rows(table, chosen);
+  rows.insert(rows.end(), table.columns.size(), std::nanf(""));
+  return rows;
+}
+
+}  // namespace
+
+TableSpec table_spec(const Recipe::Section& recipe, const std::filesystem::path& folder) {
+  const Recipe::Section data = recipe.section("data");
+  TableSpec spec;
+  spec.path = folder;
+  if (data.has("folder") && std::filesystem::is_directory(folder / data.text("folder")))
+    spec.path = folder / data.text("folder");
+  spec.files = data.text("files", "*.csv");
+  spec.target = data.text("target");
+  (void)data.text("description", "");
+  const Recipe::Section columns = recipe.section("columns");
+  const std::vector<std::string> drop = data.texts("drop");
+  const auto add = [&](const char* key, ColumnType type) {
+    for (const std::string& name : columns.texts(key))
+      if (std::find(drop.begin(), drop.end(), name) == drop.end()) spec.columns.push_back({name, type, {}});
+  };
+  add("numbers", ColumnType::number);
+  add("categories", ColumnType::category);
+  if (spec.columns.empty()) columns.fail("numbers", "or categories must list at least one column");
+  for (const std::string& name : drop) {
+    const auto numbers = columns.texts("numbers"), categories = columns.texts("categories");
+    if (std::find(numbers.begin(), numbers.end(), name) == numbers.end() &&
+        std::find(categories.begin(), categories.end(), name) == categories.end())
+      data.fail("drop", "names '" + name + "', which [columns] does not list");
+  }
+  for (const ColumnSpec& column : spec.columns)
+    if (column.name == spec.target)
+      columns.fail("numbers",
+                   "lists the target '" + spec.target + "': a model that reads its answer is a leak");
+  const Recipe::Section where = data.section("where");
+  for (const std::string& name : where.keys()) spec.filters.push_back({name, where.numbers(name)});
+  const SplitSpec split = chosen_split(recipe);
+  add_unique(spec.extra, split.column);
+  add_unique(spec.groups, split.group);
+  for (const std::string& guard : split.guards) add_unique(spec.groups, guard);
+  return spec;
+}
+
+Experiment load_experiment(const Recipe::Section& recipe, const std::filesystem::path& folder,
+                           std::uint32_t seed, const schema::ModelT* vocabulary_of) {
+  TableSpec spec = table_spec(recipe, folder);
+  if (vocabulary_of != nullptr)
+    for (std::size_t i = 0; i < spec.columns.size(); ++i)
+      spec.columns[i].vocabulary = vocabulary_of->columns[i]->vocabulary;
+  Experiment experiment;
+  experiment.table = read_table(spec);
+  const SplitSpec split = chosen_split(recipe);
+  experiment.group = split.group;
+  experiment.split = make_split(experiment.table, split, seed);
+  keep_trained_categories(experiment.table, experiment.split.training);
+  experiment.warnings = require_usable(experiment.table, experiment.split.training);
+  for (const auto& file : experiment.table.files)
+    if (file.filename().string().starts_with("synthetic")) experiment.synthetic = true;
+  return experiment;
+}
+
+std::string fingerprint(const Recipe& recipe, const Experiment& experiment, std::uint32_t seed) {
+  std::uint64_t sum = 0;
+  for (const std::size_t row : experiment.split.training) sum += mix64(experiment.table.identity[row]);
+  char text[64];
+  std::snprintf(text, sizeof text, "%016llx-%016llx-%u",
+                static_cast<unsigned long long>(hash_text(recipe.merged_text())),
+                static_cast<unsigned long long>(sum), seed);
+  return text + experiment.split.digest;
+}
+
+std::vector<float> targets(const Table& table, std::span<const std::size_t> rows) {
+  std::vector<float> result;
+  for (const std::size_t row : rows) result.push_back(table.target[row]);
+  return result;
+}
+
+std::vector<double> blob_probabilities(const Blob& blob, const Table& table,
+                                       std::span<const std::size_t> rows, Threads& threads) {
+  const std::vector<float> values = blob.evaluate_rows(gather_rows(table, rows), threads);
+  return {values.begin(), values.end()};
+}
+
+Outcome run_experiment(const Recipe& recipe, const Experiment& experiment, std::uint32_t seed,
+                       Threads& threads, const Checkpoint& checkpoint) {
+  const Recipe::Section root = recipe.root();
+  const TrainerOptions options = read_trainer(root);
+  const Recipe::Section calibration = root.section("calibration");
+  const std::string method = calibration.choice("method", "none", {"none", "platt", "isotonic"});
+  const std::string calibrate_on = calibration.choice("on", "validation", {"validation", "folds"});
+  const unsigned folds = root.section("cross_validation").count("folds", 0, 0, 1000);
+  const Recipe::Section blob_section = root.section("blob");
+  const bool int16 = blob_section.choice("leaves", "exact", {"exact", "int16"}) == "int16";
+  const unsigned golden = blob_section.count("golden", 8, 0, 10000);
+  const Recipe::Section published = root.section("published");
+  (void)published.number("accuracy", 0.0, 0, 1);
+  (void)root.text("title", "");
+  Outcome outcome;
+  outcome.tolerance = blob_section.number("tolerance", int16 ? 1e-3 : 1e-5, 0, 1);
+  if (method != "none" && calibrate_on == "folds" && folds < 2)
+    calibration.fail("on", "is \"folds\", so [cross_validation] folds must be at least 2");
+  if (options.trainer == "svm" && method == "none")
+    calibration.fail(
+        "method",
+        "must be \"platt\" or \"isotonic\" for a support vector machine: its margin is no probability");
+  if (method != "none" && calibrate_on == "validation" && experiment.split.validation.empty())
+    calibration.fail("on", "is \"validation\", so [validation] held_out must be above 0");
+  fill_card(*(outcome.model.card = std::make_unique<schema::CardT>()), recipe, experiment, seed);
+  recipe.require_all_known();
+
+  Training training{threads, seed, root.text("name") + ", seed " + std::to_string(seed), "final", checkpoint};
+  std::vector<double> calibration_scores;
+  std::vector<float> calibration_targets;
+  if (folds > 0) {
+    calibration_scores = cross_validate(root, experiment, options, folds, training, outcome.folds);
+    calibration_targets = targets(experiment.table, experiment.split.training);
+  }
+
+  FeatureProgram program = fit_features(root, experiment.table, experiment.split.training, threads);
+  recipe.require_all_known();
+  const Dataset data = collect(program, experiment.table, experiment.split.training, threads);
+  const Dataset validation = collect(program, experiment.table, experiment.split.validation, threads);
+  const Dataset held_out = collect(program, experiment.table, experiment.split.held_out, threads);
+  const auto start = std::chrono::steady_clock::now();
+  TrainedModel trained = fit(options, data, validation, training);
+  outcome.train_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (method != "none") {
+    if (calibrate_on == "validation") {
+      calibration_scores = reference_probabilities(trained, validation, threads, true);
+      calibration_targets = validation.target;
+    }
+    trained.calibration = method == "platt" ? fit_platt(calibration_scores, calibration_targets)
+                                            : fit_isotonic(calibration_scores, calibration_targets);
+  }
+
+  auto card = std::move(outcome.model.card);
+  outcome.model = std::move(program.model);
+  outcome.model.card = std::move(card);
+  append_predictor(outcome.model, trained, program.first, program.count,
+                   int16 ? LeafStorage::int16 : LeafStorage::exact);
+
+  // The blob as it will ship, against the model as it was trained.
+  const std::vector<double> reference = reference_probabilities(trained, held_out, threads);
+  const std::vector<double> shipped = blob_probabilities(
+      Blob(pack(outcome.model), "the new blob"), experiment.table, experiment.split.held_out, threads);
+  for (std::size_t i = 0; i < shipped.size(); ++i) {
+    const double change = std::abs(shipped[i] - reference[i]);
+    outcome.largest_change = std::isnan(change) ? 1 : std::max(outcome.largest_change, change);
+    outcome.mean_change += change / static_cast<double>(shipped.size());
+  }
+  if (!(outcome.largest_change <= outcome.tolerance)) {
+    char text[200];
+    std::snprintf(
+        text, sizeof text,
+        "conversion changes a held-out probability by %.3g, above the recipe's blob.tolerance of %.3g: "
+        "nothing was written; allow more, or store leaves exactly",
+        outcome.largest_change, outcome.tolerance);
+    throw Error(text);
+  }
+  outcome.trained = measure(reference, held_out.target);
+  outcome.shipped = measure(shipped, held_out.target);
+  schema::CardT& filled = *outcome.model.card;
+  add_metric(filled, "accuracy", outcome.trained.accuracy, outcome.shipped.accuracy);
+  add_metric(filled, "auc", outcome.trained.auc, outcome.shipped.auc);
+  add_metric(filled, "log_loss", outcome.trained.log_loss, outcome.shipped.log_loss);
+  add_metric(filled, "calibration_error", outcome.trained.calibration_error,
+             outcome.shipped.calibration_error);
+  filled.conversion = std::make_unique<schema::ConversionT>();
+  filled.conversion->rows = static_cast<std::uint32_t>(shipped.size());
+  filled.conversion->largest_change = static_cast<float>(outcome.largest_change);
+  filled.conversion->mean_change = static_cast<float>(outcome.mean_change);
+  filled.conversion->tolerance = static_cast<float>(outcome.tolerance);
+  if (golden > 0) add_golden(outcome.model, golden_rows(experiment.table, experiment.split.held_out, golden));
+  outcome.blob = pack(outcome.model);
+  return outcome;
+}
+
+}  // namespace tonearm

@@ -1,0 +1,183 @@
+#include <memory>
+
+#include "base/files.h"
+#include "commands/commands.h"
+#include "commands/report.h"
+#include "emit/emit.h"
+#include "evaluate/blob.h"
+
+namespace tonearm {
+namespace {
+
+template <typename T>
+std::size_t bytes_of(const std::vector<T>& values) {
+  return values.size() * sizeof(T);
+}
+
+std::size_t bytes_of(const schema::TreeInputsT& inputs) {
+  return bytes_of(inputs.slots) + inputs.missing.size() + bytes_of(inputs.threshold_begin) +
+         bytes_of(inputs.thresholds);
+}
+
+struct Part {
+  std::string kind, detail;
+  std::size_t bytes = 0;
+};
+
+Part describe(const schema::FeatureT& feature) {
+  Part part{schema::EnumNameEncoder(feature.encoder.type), "", bytes_of(feature.inputs)};
+  if (const auto* scale = feature.encoder.AsScale())
+    part.bytes += bytes_of(scale->center) + bytes_of(scale->factor);
+  if (const auto* ordinal = feature.encoder.AsOrdinal()) part.bytes += bytes_of(ordinal->values);
+  if (const auto* bucket = feature.encoder.AsBucket()) {
+    part.detail = format("%zu edges", bucket->edges.size());
+    part.bytes += bytes_of(bucket->edges);
+  }
+  if (const auto* projection = feature.encoder.AsProjection())
+    part.bytes += bytes_of(projection->mean) + bytes_of(projection->components);
+  return part;
+}
+
+Part describe(const schema::OperatorT& op) {
+  Part part{schema::EnumNameOperatorKind(op.kind.type), "", 0};
+  if (const auto* affine = op.kind.AsAffine()) {
+    part.detail = std::string("activation ") + schema::EnumNameActivation(affine->activation);
+    part.bytes = bytes_of(affine->weights) + bytes_of(affine->bias);
+  }
+  if (const auto* trees = op.kind.AsBranchingTrees()) {
+    part.detail = format("%zu trees, %u nodes (%s), %u leaves (%s), %zu thresholds",
+                         trees->tree_nodes.size() - 1, trees->tree_nodes.back(),
+                         schema::EnumNameNodeFormat(trees->node_format), trees->tree_leaves.back(),
+                         schema::EnumNameLeafFormat(trees->leaf_format), trees->inputs->thresholds.size());
+    part.bytes = bytes_of(*trees->inputs) + bytes_of(trees->nodes) + bytes_of(trees->tree_nodes) +
+                 bytes_of(trees->tree_leaves) + bytes_of(trees->leaves) + bytes_of(trees->palette) +
+                 bytes_of(trees->base);
+  }
+  if (const auto* trees = op.kind.AsSymmetricTrees()) {
+    part.detail = format("%zu trees, depth %u, leaves %s, %zu thresholds",
+                         trees->splits.size() / (2u * trees->depth), trees->depth,
+                         schema::EnumNameLeafFormat(trees->leaf_format), trees->inputs->thresholds.size());
+    part.bytes = bytes_of(*trees->inputs) + bytes_of(trees->splits) + bytes_of(trees->leaves) +
+                 bytes_of(trees->palette) + bytes_of(trees->base);
+  }
+  if (const auto* calibrate = op.kind.AsCalibrate()) {
+    part.detail = calibrate->method == schema::CalibrationMethod::Sigmoid
+                      ? format("Sigmoid, slope %g, intercept %g", calibrate->slope, calibrate->intercept)
+                      : format("Isotonic, %zu points", calibrate->x.size());
+    part.bytes = bytes_of(calibrate->x) + bytes_of(calibrate->y);
+  }
+  return part;
+}
+
+std::string slots(std::size_t first, std::size_t count) {
+  return count == 1 ? format("%zu", first) : format("%zu-%zu", first, first + count - 1);
+}
+
+std::string card_text(const schema::CardT& card) {
+  std::string text;
+  const auto line = [&](const char* name, const std::string& value) {
+    if (!value.empty()) text += format("  %-12s %s\n", name, value.c_str());
+  };
+  line("name", card.name + (card.version.empty() ? "" : ", version " + card.version));
+  line("task", card.task);
+  line("label", card.label + format(" (base rate %.3f)", card.base_rate));
+  if (card.synthetic) line("SYNTHETIC", "trained on generated data");
+  if (card.leaky) line("LEAKY", "reads what is only known after the fact");
+  line("data", card.data);
+  line("licence", card.licence);
+  line("producer", card.producer);
+  if (card.split != nullptr)
+    line("split", card.split->rule +
+                      format("; trained on %u, held out %u, digest ", card.split->train_rows,
+                             card.split->held_out_rows) +
+                      card.split->digest);
+  for (const auto& metric : card.metrics)
+    line(metric->name.c_str(), format("%.4f held-out (%.4f as trained)", metric->shipped, metric->trained));
+  if (card.conversion != nullptr)
+    line("conversion",
+         format("a probability changed by %.2g at most, %.2g on average, over %u rows",
+                card.conversion->largest_change, card.conversion->mean_change, card.conversion->rows));
+  return text;
+}
+
+void inspect(const std::string& path, bool show_recipe, const std::string& json_path) {
+  const Blob blob(read_file(path), path);
+  schema::ModelT model;
+  schema::GetModel(blob.bytes().data())->UnPackTo(&model);
+
+  std::string text = "Card\n" + card_text(*model.card) + "\nColumns\n";
+  nlohmann::ordered_json json = {{"name", model.card->name}, {"bytes", blob.bytes().size()}};
+  std::vector<std::vector<std::string>> rows = {{"slot", "name", "source", "type", "if missing"}};
+  for (std::size_t i = 0; i < model.columns.size(); ++i) {
+    const schema::ColumnT& column = *model.columns[i];
+    rows.push_back(
+        {std::to_string(i), column.name, schema::EnumNameSource(column.source),
+         column.vocabulary.empty() ? "number" : format("%zu categories", column.vocabulary.size()),
+         model.missing_fill[i] == model.missing_fill[i] ? format("%g", model.missing_fill[i]) : "kept"});
+    json["columns"].push_back(column.name);
+  }
+  text += table_text(rows);
+
+  std::size_t explained = 0;
+  rows = {{"program", "phase", "reads", "writes", "bytes", ""}};
+  for (const auto& feature : model.features) {
+    const Part part = describe(*feature);
+    explained += part.bytes;
+    rows.push_back(
+        {part.kind, schema::EnumNamePhase(feature->phase), format("%zu slots", feature->inputs.size()),
+         slots(feature->output_offset, feature->output_length), std::to_string(part.bytes), part.detail});
+    json["features"].push_back(
+        {{"encoder", part.kind}, {"outputs", feature->output_length}, {"bytes", part.bytes}});
+  }
+  for (const auto& op : model.operators) {
+    const Part part = describe(*op);
+    explained += part.bytes;
+    rows.push_back({part.kind, schema::EnumNamePhase(op->phase), slots(op->input_offset, op->input_length),
+                    slots(op->output_offset, op->output_length), std::to_string(part.bytes), part.detail});
+    json["operators"].push_back({{"kind", part.kind},
+                                 {"detail", part.detail},
+                                 {"outputs", op->output_length},
+                                 {"bytes", part.bytes}});
+  }
+  text += "\nProgram\n" + table_text(rows);
+  text += "  the probability is slot " + slots(model.output_offset, model.output_length) + "\n";
+
+  const std::size_t golden =
+      model.golden == nullptr ? 0 : bytes_of(model.golden->rows) + bytes_of(model.golden->outputs);
+  text += "\nBytes\n" +
+          table_text({{"part", "bytes"},
+                      {"features and operators", std::to_string(explained)},
+                      {"golden vectors", std::to_string(golden)},
+                      {"recipe in the card", std::to_string(model.card->recipe.size())},
+                      {"card, names, structure",
+                       std::to_string(blob.bytes().size() - explained - golden - model.card->recipe.size())},
+                      {"the blob", std::to_string(blob.bytes().size())}});
+  text += format(
+      "\nMemory: scratch %u bytes, session %u bytes; format %u.%u, needs runtime %u.%u.%u; model id %08x\n",
+      model.memory->scratch_bytes, model.memory->session_bytes, model.format_major, model.format_minor,
+      model.runtime_minimum / 10000, model.runtime_minimum / 100 % 100, model.runtime_minimum % 100,
+      model.crc32);
+  if (show_recipe) text += "\nRecipe\n" + model.card->recipe + "\n";
+  json["scratch_bytes"] = model.memory->scratch_bytes;
+  json["session_bytes"] = model.memory->session_bytes;
+  json["golden_rows"] = blob.info().golden_rows;
+  json["recipe"] = model.card->recipe;
+  print_report(text, json, json_path);
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  struct Options {
+    std::string model, json;
+    bool recipe = false;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("inspect", "Show a blob: card, columns, program, bytes and memory");
+  command->add_option("model", options->model, "The blob, MODEL.tarm")->required();
+  command->add_flag("--recipe", options->recipe, "Show the recipe it was made by, too");
+  command->add_option("--json", options->json, "Write it as JSON to a file, or - for stdout");
+  command->callback([options] { inspect(options->model, options->recipe, options->json); });
+}
+
+}  // namespace tonearm

@@ -1,0 +1,73 @@
+#include "commands/report.h"
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <iostream>
+
+#include "base/error.h"
+#include "base/files.h"
+
+namespace tonearm {
+
+std::string format(const char* pattern, ...) {
+  va_list arguments, again;
+  va_start(arguments, pattern);
+  va_copy(again, arguments);
+  std::string text(static_cast<std::size_t>(std::vsnprintf(nullptr, 0, pattern, arguments)), '\0');
+  std::vsnprintf(text.data(), text.size() + 1, pattern, again);
+  va_end(again);
+  va_end(arguments);
+  return text;
+}
+
+std::string table_text(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::size_t> width;
+  for (const auto& row : rows)
+    for (std::size_t c = 0; c < row.size(); ++c) {
+      if (c >= width.size()) width.push_back(0);
+      width[c] = std::max(width[c], row[c].size());
+    }
+  const auto numeric = [&](std::size_t c) {
+    for (std::size_t r = 1; r < rows.size(); ++r)
+      if (c < rows[r].size() && !rows[r][c].empty())
+        return rows[r][c].find_first_of("0123456789") <= 1;  // a sign or a point may come first
+    return false;
+  };
+  std::string text;
+  for (const auto& row : rows) {
+    std::string line = " ";
+    for (std::size_t c = 0; c < row.size(); ++c) {
+      const std::string space(width[c] - row[c].size(), ' ');
+      line += " " + (numeric(c) && c > 0 ? space + row[c] : row[c] + space) + " ";
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + "\n";
+  }
+  return text;
+}
+
+std::string bytes_text(double bytes) {
+  if (bytes < 1000) return format("%.0f B", bytes);
+  if (bytes < 1e6) return format("%.1f kB", bytes / 1e3);
+  return format("%.1f MB", bytes / 1e6);
+}
+
+nlohmann::ordered_json metrics_json(const Metrics& metrics) {
+  return {{"rows", metrics.rows},         {"base_rate", metrics.base_rate},
+          {"accuracy", metrics.accuracy}, {"auc", metrics.auc},
+          {"log_loss", metrics.log_loss}, {"calibration_error", metrics.calibration_error}};
+}
+
+void print_report(const std::string& text, const nlohmann::ordered_json& json, const std::string& json_path) {
+  if (json_path == "-") {
+    std::cout << json.dump(2) << "\n";
+  } else {
+    std::cout << text;
+    if (!json_path.empty()) write_file(json_path, json.dump(2) + "\n");
+  }
+  std::cout.flush();
+  if (!std::cout) throw Error("standard output cannot be written to: is the disk full, or the reader gone?");
+}
+
+}  // namespace tonearm

@@ -1,0 +1,117 @@
+#include <fstream>
+#include <iostream>
+#include <memory>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "commands/commands.h"
+#include "commands/experiment.h"
+#include "commands/report.h"
+
+namespace tonearm {
+namespace {
+
+struct Options {
+  std::string recipe, data, out, json;
+  Recipe::Choice choice;
+  std::string split;
+  unsigned seed = 1, threads = 0;
+  bool resume = false;
+};
+
+/// Fails before hours of training rather than after them.
+void require_writable(const std::filesystem::path& out) {
+  const auto folder = out.has_parent_path() ? out.parent_path() : std::filesystem::path(".");
+  if (!std::filesystem::is_directory(folder))
+    throw Error("cannot write '" + out.string() + "': the folder '" + folder.string() + "' does not exist");
+  const std::filesystem::path probe = out.string() + ".probe";
+  write_file(probe, std::string_view{});
+  std::filesystem::remove(probe);
+}
+
+std::string text_of(const Experiment& experiment, const Outcome& outcome, const Options& options) {
+  const schema::CardT& card = *outcome.model.card;
+  std::string text;
+  for (const std::string& warning : experiment.warnings) text += "  note: " + warning + "\n";
+  if (card.synthetic)
+    text += "  SYNTHETIC data: the figures say how well a made-up pattern was found, nothing else\n";
+  text += format("  %s: %s\n", card.task.c_str(), card.label.c_str());
+  text += format("  data: %s; held out %u (%s), trained on %u", card.data.c_str(), card.split->held_out_rows,
+                 card.split->rule.c_str(), card.split->train_rows);
+  if (experiment.split.dropped > 0) text += format(", left out %zu", experiment.split.dropped);
+  text +=
+      format("\n  trained in %.2f s; base rate %.3f\n\n", outcome.train_seconds, outcome.shipped.base_rate);
+  std::vector<std::vector<std::string>> rows = {{"held-out rows", "as trained", "the blob"}};
+  for (const auto& metric : card.metrics)
+    rows.push_back({metric->name, format("%.4f", metric->trained), format("%.4f", metric->shipped)});
+  text += table_text(rows);
+  if (!outcome.folds.empty()) {
+    std::vector<double> accuracy, auc;
+    for (const Metrics& fold : outcome.folds) accuracy.push_back(fold.accuracy), auc.push_back(fold.auc);
+    text += format(
+        "\n  cross-validation, %zu folds of the training rows: accuracy %.4f +- %.4f, AUC %.4f +- %.4f\n",
+        accuracy.size(), spread(accuracy).mean, spread(accuracy).deviation, spread(auc).mean,
+        spread(auc).deviation);
+  }
+  text += format("\n  conversion changed a probability by %.2g at most, %.2g on average (allowed: %.2g)\n",
+                 outcome.largest_change, outcome.mean_change, outcome.tolerance);
+  text +=
+      format("  %s: %s\n", options.out.c_str(), bytes_text(static_cast<double>(outcome.blob.size())).c_str());
+  return text;
+}
+
+void train(const Options& options) {
+  require_writable(options.out);
+  const Recipe recipe(options.recipe, options.choice);
+  Threads threads(options.threads);
+  const Experiment experiment = load_experiment(recipe.root(), options.data, options.seed);
+  const Checkpoint checkpoint(options.out + ".checkpoint", fingerprint(recipe, experiment, options.seed),
+                              options.resume);
+  const Outcome outcome = run_experiment(recipe, experiment, options.seed, threads, checkpoint);
+  write_file(options.out, outcome.blob);
+  checkpoint.remove();
+
+  nlohmann::ordered_json json = {{"name", outcome.model.card->name},
+                                 {"seed", options.seed},
+                                 {"train_rows", outcome.model.card->split->train_rows},
+                                 {"held_out_rows", outcome.model.card->split->held_out_rows},
+                                 {"trained", metrics_json(outcome.trained)},
+                                 {"shipped", metrics_json(outcome.shipped)},
+                                 {"largest_change", outcome.largest_change},
+                                 {"mean_change", outcome.mean_change},
+                                 {"train_seconds", outcome.train_seconds},
+                                 {"blob_bytes", outcome.blob.size()},
+                                 {"blob", options.out}};
+  for (const Metrics& fold : outcome.folds) json["folds"].push_back(metrics_json(fold));
+  print_report(text_of(experiment, outcome, options), json, options.json);
+}
+
+}  // namespace
+
+void add_train(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand(
+      "train", "Train a model as a recipe says, convert it, measure the blob on held-out rows");
+  command->add_option("recipe", options->recipe, "The recipe, a TOML file")->required();
+  command->add_option("--data", options->data, "Folder (or file) with the data")->required();
+  command->add_option("--out", options->out, "The blob to write, MODEL.tarm")->required();
+  command->add_option("--variant", options->choice.variant, "One of the recipe's [variants]");
+  command
+      ->add_option("--set", options->choice.overrides, "Override a setting: KEY=VALUE, e.g. train.trees=50")
+      ->expected(1)
+      ->take_all();
+  command->add_option("--split", options->split, "One of the recipe's [splits]");
+  command->add_option("--seed", options->seed, "Decides the split and all chance in training")
+      ->capture_default_str();
+  command->add_option("--threads", options->threads, "0 takes all cores; the blob does not depend on it")
+      ->capture_default_str();
+  command->add_flag("--resume", options->resume,
+                    "Go on where an interrupted run of the same training stopped");
+  command->add_option("--json", options->json, "Write the results as JSON to a file, or - for stdout");
+  command->callback([options] {
+    if (!options->split.empty()) options->choice.overrides.push_back("split=\"" + options->split + "\"");
+    train(*options);
+  });
+}
+
+}  // namespace tonearm
