@@ -322,7 +322,8 @@ Outcome run_experiment(const Recipe& recipe, const Experiment& experiment, std::
   if (method != "none" && calibrate_on == "validation" && experiment.split.validation.empty())
     calibration.fail("on", "is \"validation\", so [validation] held_out must be above 0");
   fill_card(*(outcome.model.card = std::make_unique<schema::CardT>()), recipe, experiment, seed);
-  recipe.require_all_known();
+  FeatureProgram program = fit_features(root, experiment.table, experiment.split.training, threads);
+  recipe.require_all_known();  // everything has been read: complain now, not after hours of training
 
   Training training{threads, seed, root.text("name") + ", seed " + std::to_string(seed), "final", checkpoint};
   std::vector<double> calibration_scores;
@@ -332,8 +333,6 @@ Outcome run_experiment(const Recipe& recipe, const Experiment& experiment, std::
     calibration_targets = targets(experiment.table, experiment.split.training);
   }
 
-  FeatureProgram program = fit_features(root, experiment.table, experiment.split.training, threads);
-  recipe.require_all_known();
   const Dataset data = collect(program, experiment.table, experiment.split.training, threads);
   const Dataset validation = collect(program, experiment.table, experiment.split.validation, threads);
   const Dataset held_out = collect(program, experiment.table, experiment.split.held_out, threads);
@@ -388,6 +387,7 @@ Outcome run_experiment(const Recipe& recipe, const Experiment& experiment, std::
   filled.conversion->tolerance = static_cast<float>(outcome.tolerance);
   if (golden > 0) add_golden(outcome.model, golden_rows(experiment.table, experiment.split.held_out, golden));
   outcome.blob = pack(outcome.model);
+  const Blob finished(outcome.blob, "the new blob");  // whatever is written can be opened
   return outcome;
 }
 

@@ -34,6 +34,8 @@ void put(std::vector<std::uint8_t>& bytes, T value) {
 
 void append_operator(ModelT& model, std::uint16_t first, std::size_t count, std::size_t outputs,
                      schema::OperatorKindUnion kind) {
+  if (next_slot(model) + outputs > 65535)
+    throw Error("the model takes more than 65535 numbers: use fewer columns or smaller layers");
   auto op = std::make_unique<schema::OperatorT>();
   op->input_offset = first;
   op->input_length = static_cast<std::uint16_t>(count);
@@ -311,6 +313,9 @@ schema::OperatorKindUnion branching_trees(const TreeEnsemble& ensemble, LeafStor
 void append(ModelT& model, const TreeEnsemble& ensemble, std::uint16_t first, std::size_t count,
             LeafStorage storage) {
   if (ensemble.trees.empty()) throw Error("the ensemble has no trees: train at least one");
+  if (ensemble.base.empty() || ensemble.trees.size() % ensemble.base.size() != 0)
+    throw Error("the ensemble has " + std::to_string(ensemble.trees.size()) + " trees for " +
+                std::to_string(ensemble.base.size()) + " outputs: give each output as many trees");
   append_operator(
       model, first, count, ensemble.base.size(),
       ensemble.symmetric_depth > 0 ? symmetric_trees(ensemble, storage) : branching_trees(ensemble, storage));
@@ -383,16 +388,19 @@ void append_predictor(ModelT& model, const TrainedModel& trained, std::uint16_t 
   append(model, trained.calibration);
 }
 
-void add_golden(ModelT& model, std::vector<float> rows) {
+void add_golden(ModelT& model, const std::vector<float>& rows) {
   model.golden = nullptr;
   const Blob blob(pack(model), "the new blob");
   auto golden = std::make_unique<schema::GoldenT>();
   golden->tolerance = 1e-6f;
-  golden->outputs.resize(rows.size() / blob.columns() * blob.outputs());
-  for (std::size_t n = 0; n < rows.size() / blob.columns(); ++n)
-    blob.evaluate(std::span(rows).subspan(n * blob.columns(), blob.columns()),
-                  std::span(golden->outputs).subspan(n * blob.outputs(), blob.outputs()));
-  golden->rows = std::move(rows);
+  std::vector<float> out(blob.outputs());
+  for (std::size_t n = 0; n < rows.size() / blob.columns(); ++n) {
+    const auto row = std::span(rows).subspan(n * blob.columns(), blob.columns());
+    blob.evaluate(row, out);
+    if (!std::all_of(out.begin(), out.end(), [](float value) { return std::isfinite(value); })) continue;
+    golden->rows.insert(golden->rows.end(), row.begin(), row.end());
+    golden->outputs.insert(golden->outputs.end(), out.begin(), out.end());
+  }
   model.golden = std::move(golden);
 }
 

@@ -48,9 +48,9 @@ std::uint16_t append_feature(schema::ModelT& model, std::vector<std::uint16_t> i
 void append_predictor(schema::ModelT& model, const TrainedModel& trained, std::uint16_t first,
                       std::size_t count, LeafStorage leaves);
 
-/// Stores `rows` (whole rows of the columns) and what the runtime computes for them, to be re-checked
-/// on devices.
-void add_golden(schema::ModelT& model, std::vector<float> rows);
+/// Stores those of `rows` (whole rows of the columns) for which the runtime computes numbers, and these
+/// numbers, to be re-checked on devices.
+void add_golden(schema::ModelT& model, const std::vector<float>& rows);
 
 /// Fills in versions, sizes, memory plan and checksum, and returns the bytes of the blob. Same model,
 /// same bytes.
