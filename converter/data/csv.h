@@ -42,6 +42,7 @@ class CsvReader {
  private:
   class Source;
 
+  /// What scan() found: a record, a line to be skipped, or the buffer's end before the record's.
   enum class Scan { record, blank, cut };
 
   bool read_record(std::vector<std::string_view>& fields);

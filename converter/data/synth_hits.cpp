@@ -70,7 +70,7 @@ Song draw_song(const Decade& decade, const Style& style, Random& random) {
                               ? .999 * logistic(1.7 + 1.1 * random.normal())
                           : random.uniform() < .35 ? 0
                                                    : std::pow(10, -1.5 - 4.5 * random.uniform());
-  song.speechiness = random.uniform() < decade.speech ? .1 + .25 * random.uniform()
+  song.speechiness = random.uniform() < decade.speech ? .1 + .8 * std::pow(random.uniform(), 4)
                                                       : .024 + std::exp(-3.9 + .7 * random.normal());
   song.liveness = std::min(.99, .02 + std::exp(-1.95 + .65 * random.normal()));
   song.tempo = std::clamp(119 * std::exp(.24 * random.normal()), 36.0, 216.0);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <vector>
 
@@ -36,5 +37,10 @@ struct TreeEnsemble {
 double tree_value(const Tree& tree, std::span<const float> row);
 /// All scores of a row, in float64.
 std::vector<double> ensemble_scores(const TreeEnsemble& ensemble, std::span<const float> row);
+
+/// Trees as the state of a checkpoint, exact to the bit, and back. A tree may have no nodes yet. Reading
+/// throws Error unless the state describes trees whose features are below `features`.
+nlohmann::json trees_to_state(std::span<const Tree> trees);
+std::vector<Tree> trees_from_state(const nlohmann::json& state, std::size_t features);
 
 }  // namespace tonearm

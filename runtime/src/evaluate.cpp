@@ -14,7 +14,8 @@ uint32_t category_index(float value, uint32_t count) {
   // Written so that NaN fails the comparison.
   if (!(value >= 0 && value < static_cast<float>(count))) return count;
   const uint32_t index = static_cast<uint32_t>(value);
-  return static_cast<float>(index) == value ? index : count;
+  // As integers, because a processor that flushes denormals takes 1e-40 for 0.
+  return ordered(float_bits(static_cast<float>(index))) == ordered(float_bits(value)) ? index : count;
 }
 
 /// Copies the row into the first slots, as the missing-value policy of each column says.
@@ -55,8 +56,10 @@ void run_feature(const FeatureView& feature, float* slots) {
     case EncoderKind::bucket:
       for (uint32_t i = 0; i < feature.output_count; ++i) {
         const float value = slots[in[i]];
+        const int32_t key = ordered(float_bits(value));  // as thresholds of trees are compared
         uint32_t below = 0;
-        for (uint32_t edge = 0; edge < feature.first_count; ++edge) below += feature.first[edge] <= value;
+        for (uint32_t edge = 0; edge < feature.first_count; ++edge)
+          below += ordered(float_bits(feature.first[edge])) <= key;
         out[i] = is_nan(value) ? value : static_cast<float>(below);
       }
       break;

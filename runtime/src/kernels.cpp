@@ -4,6 +4,15 @@
 
 #include "numbers.h"
 
+// Short loops over trees walked side by side; unrolled, their state stays in registers.
+#if defined(__clang__)
+#define TONEARM_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define TONEARM_UNROLL _Pragma("GCC unroll 16")
+#else
+#define TONEARM_UNROLL
+#endif
+
 namespace tonearm::runtime {
 namespace {
 
@@ -27,127 +36,132 @@ uint32_t load32(const uint8_t* bytes) {
   return value;
 }
 
-/// How many of the ascending thresholds are below key. The halving never branches on a comparison.
+/// How many of the ascending thresholds are below key. A mask instead of a choice: compilers would make
+/// a jump of it, and the answers are hard to foresee.
 uint32_t rank_of(const int32_t* thresholds, uint32_t count, int32_t key) {
   const int32_t* first = thresholds;
   while (count > 1) {
     const uint32_t half = count / 2;
-    first += first[half - 1] < key ? half : 0;
+    first += half & (0u - static_cast<uint32_t>(first[half - 1] < key));
     count -= half;
   }
   return static_cast<uint32_t>(first - thresholds) + (count == 1 && *first < key ? 1 : 0);
 }
 
-// Reads of a node in each format; `right` is 0 or 1. All give a child with a flag in the top bit of
-// their width.
+// Reads of a node in each format. A child is read with its sign: a leaf, whose top bit is set, is
+// negative.
 
 struct Node4 {
-  using Index = uint8_t;
   static constexpr uint32_t bytes = 4;
+  static constexpr uint32_t leaf_mask = 0x7f;
   static uint32_t slice(const uint8_t* node) { return node[0]; }
   static uint32_t bin(const uint8_t* node) { return node[1]; }
-  static uint32_t child(const uint8_t* node, uint32_t right) { return node[2 + right]; }
+  static int32_t child(const uint8_t* node, uint32_t right) { return static_cast<int8_t>(node[2 + right]); }
 };
 
 struct Node6 {
-  using Index = uint16_t;
   static constexpr uint32_t bytes = 6;
+  static constexpr uint32_t leaf_mask = 0x7fff;
   static uint32_t slice(const uint8_t* node) { return node[0]; }
   static uint32_t bin(const uint8_t* node) { return node[1]; }
-  static uint32_t child(const uint8_t* node, uint32_t right) { return load16(node + 2 + 2 * right); }
+  static int32_t child(const uint8_t* node, uint32_t right) {
+    return static_cast<int16_t>(load16(node + 2 + 2 * right));
+  }
 };
 
 struct Node8 {
-  using Index = uint16_t;
   static constexpr uint32_t bytes = 8;
+  static constexpr uint32_t leaf_mask = 0x7fff;
   static uint32_t slice(const uint8_t* node) { return load16(node); }
   static uint32_t bin(const uint8_t* node) { return node[2]; }
-  static uint32_t child(const uint8_t* node, uint32_t right) { return load16(node + 4 + 2 * right); }
+  static int32_t child(const uint8_t* node, uint32_t right) {
+    return static_cast<int16_t>(load16(node + 4 + 2 * right));
+  }
 };
 
 struct Node12 {
-  using Index = uint32_t;
   static constexpr uint32_t bytes = 12;
+  static constexpr uint32_t leaf_mask = 0x7fffffff;
   static uint32_t slice(const uint8_t* node) { return load16(node); }
   static uint32_t bin(const uint8_t* node) { return node[2]; }
-  static uint32_t child(const uint8_t* node, uint32_t right) { return load32(node + 4 + 4 * right); }
+  static int32_t child(const uint8_t* node, uint32_t right) {
+    return static_cast<int32_t>(load32(node + 4 + 4 * right));
+  }
 };
 
 /// Walks trees first .. first + width - 1 in lockstep, so that their memory accesses overlap. No step
-/// branches on a comparison: a walk that has arrived repeats its last node until the longest one
-/// arrives. Writes the reached leaves, numbered within the whole ensemble.
+/// branches on a comparison: a child comes after its parent and a leaf is negative, so the larger of
+/// node and child is the next node, or the same one again where the walk has arrived. Writes the
+/// reached leaves, numbered within the whole ensemble.
 template <typename Node, uint32_t width>
 inline void walk(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t* leaf) {
-  constexpr uint32_t top_bit = 8 * sizeof(typename Node::Index) - 1;
-  const uint8_t* root[width];
-  uint32_t at[width];    // the node a walk stands on
-  uint32_t next[width];  // the child it came to
-  for (uint32_t i = 0; i < width; ++i) {
-    root[i] = trees.nodes + static_cast<size_t>(trees.tree_nodes[first + i]) * Node::bytes;
-    at[i] = 0;
-  }
-  uint32_t walking;
+  const uint8_t* const nodes = trees.nodes;
+  ptrdiff_t root[width];
+  ptrdiff_t at[width];  // the node a walk stands on, numbered within the whole ensemble
+  int32_t next[width];  // the child it came to
+  for (uint32_t i = 0; i < width; ++i) at[i] = root[i] = trees.tree_nodes[first + i];
+  int32_t arrived;  // negative when all walks have
   do {
-    walking = 0;
+    arrived = -1;
+    TONEARM_UNROLL
     for (uint32_t i = 0; i < width; ++i) {
-      const uint8_t* node = root[i] + static_cast<size_t>(at[i]) * Node::bytes;
-      const uint32_t right = slices[Node::slice(node)] > Node::bin(node) ? 1 : 0;
-      next[i] = Node::child(node, right);
-      const uint32_t arrived = 0u - (next[i] >> top_bit);
-      at[i] ^= (at[i] ^ next[i]) & ~arrived;
-      walking |= ~next[i];
+      const uint8_t* node = nodes + at[i] * Node::bytes;
+      next[i] = Node::child(node, slices[Node::slice(node)] > Node::bin(node) ? 1 : 0);
+      const ptrdiff_t child = root[i] + next[i];
+      at[i] = child > at[i] ? child : at[i];
+      arrived &= next[i];
     }
-  } while ((walking >> top_bit & 1) != 0);
+  } while (arrived >= 0);
   for (uint32_t i = 0; i < width; ++i)
-    leaf[i] = trees.tree_leaves[first + i] + (next[i] & ((1u << top_bit) - 1));
+    leaf[i] = trees.tree_leaves[first + i] + (static_cast<uint32_t>(next[i]) & Node::leaf_mask);
 }
 
-/// The leaves of symmetric trees first .. first + width - 1: independent comparisons, one bit each.
-template <uint32_t width>
+/// The leaves of symmetric trees first .. first + width - 1: independent comparisons, one bit each. A
+/// depth that is known when compiling lets them all be unrolled; 0 stands for any.
+template <uint32_t width, uint32_t known_depth>
 inline void look_up(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t* leaf) {
-  for (uint32_t i = 0; i < width; ++i) {
-    const uint8_t* split = trees.nodes + static_cast<size_t>(first + i) * trees.depth * 2;
+  const uint32_t depth = known_depth != 0 ? known_depth : trees.depth;
+  const uint8_t* split = trees.nodes + static_cast<size_t>(first) * depth * 2;
+  for (uint32_t i = 0; i < width; ++i, split += 2 * depth) {
     uint32_t number = 0;
-    for (uint32_t level = 0; level < trees.depth; ++level, split += 2)
-      number |= (slices[split[0]] > split[1] ? 1u : 0u) << level;
-    leaf[i] = ((first + i) << trees.depth) + number;
+    TONEARM_UNROLL
+    for (uint32_t level = 0; level < depth; ++level)
+      number |= static_cast<uint32_t>(slices[split[2 * level]] > split[2 * level + 1]) << level;
+    leaf[i] = ((first + i) << depth) + number;
   }
 }
 
-/// Adds up the leaves of trees in blocks of 8, then 4, 2, 1; find<width>(first, leaf) finds them.
+/// Adds up the leaves of `count` trees, 16 at a time. find<width>(tree, leaf) finds the leaves of `width`
+/// trees at once.
 template <typename Find>
 inline float sum_leaves(const TreesView& trees, uint32_t first, uint32_t count, const Find& find) {
   float lanes[lane_count] = {};
   int32_t codes = 0;
-  const auto add = [&](uint32_t tree, uint32_t leaf) {
-    float& lane = lanes[(tree - first) % lane_count];
+  for (uint32_t done = 0; done < count; done += lane_count) {
+    const uint32_t block = count - done < lane_count ? count - done : lane_count;
+    uint32_t leaf[lane_count];
+    uint32_t found = 0;
+    for (; block - found >= 8; found += 8) find.template operator()<8>(first + done + found, leaf + found);
+    for (; block - found >= 2; found += 2) find.template operator()<2>(first + done + found, leaf + found);
+    if (block > found) find.template operator()<1>(first + done + found, leaf + found);
     switch (trees.leaf_kind) {
       case LeafKind::float32:
-        lane += bits_float(load32(trees.leaves + static_cast<size_t>(leaf) * 4));
+        for (uint32_t i = 0; i < block; ++i)
+          lanes[i] += bits_float(load32(trees.leaves + static_cast<size_t>(leaf[i]) * 4));
         break;
       case LeafKind::int16:
-        codes += static_cast<int16_t>(load16(trees.leaves + static_cast<size_t>(leaf) * 2));
+        for (uint32_t i = 0; i < block; ++i)
+          codes += static_cast<int16_t>(load16(trees.leaves + static_cast<size_t>(leaf[i]) * 2));
         break;
       case LeafKind::palette8:
-        lane += trees.palette[trees.leaves[leaf]];
+        for (uint32_t i = 0; i < block; ++i) lanes[i] += trees.palette[trees.leaves[leaf[i]]];
         break;
       case LeafKind::palette16:
-        lane += trees.palette[load16(trees.leaves + static_cast<size_t>(leaf) * 2)];
+        for (uint32_t i = 0; i < block; ++i)
+          lanes[i] += trees.palette[load16(trees.leaves + static_cast<size_t>(leaf[i]) * 2)];
         break;
     }
-  };
-  const uint32_t end = first + count;
-  uint32_t tree = first;
-  uint32_t leaf[8];
-  const auto block = [&]<uint32_t width>() {
-    find.template operator()<width>(tree, leaf);
-    for (uint32_t i = 0; i < width; ++i) add(tree + i, leaf[i]);
-    tree += width;
-  };
-  while (end - tree >= 8) block.template operator()<8>();
-  if (end - tree >= 4) block.template operator()<4>();
-  if (end - tree >= 2) block.template operator()<2>();
-  if (end - tree >= 1) block.template operator()<1>();
+  }
   return trees.leaf_kind == LeafKind::int16 ? static_cast<float>(codes) : reduce(lanes);
 }
 
@@ -200,9 +214,21 @@ float sum_branching(const TreesView& trees, const uint8_t* slices, uint32_t firs
 }
 
 float sum_symmetric(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t count) {
-  return sum_leaves(trees, first, count, [&]<uint32_t width>(uint32_t tree, uint32_t* leaf) {
-    look_up<width>(trees, slices, tree, leaf);
-  });
+  const auto sum = [&]<uint32_t depth>() {
+    return sum_leaves(trees, first, count, [&]<uint32_t width>(uint32_t tree, uint32_t* leaf) {
+      look_up<width, depth>(trees, slices, tree, leaf);
+    });
+  };
+  switch (trees.depth) {
+    case 4:
+      return sum.template operator()<4>();
+    case 5:
+      return sum.template operator()<5>();
+    case 6:
+      return sum.template operator()<6>();
+    default:
+      return sum.template operator()<0>();
+  }
 }
 
 }  // namespace tonearm::runtime

@@ -94,7 +94,7 @@ class Checker {
 
   template <typename T>
   bool aligned(const char* part, uint32_t index, const Vector<T>* vector) {
-    if (vector == nullptr) return true;
+    if (size_of(vector) == 0) return true;
     const auto offset = static_cast<uint64_t>(vector->Data() - blob_);
     return equal(part, "starts at a multiple of 16 in the file", index, offset % 16, 0);
   }
@@ -107,9 +107,10 @@ class Checker {
     return true;
   }
 
+  /// Of finite values; compared as integers, so that flushed denormals do not change the answer.
   bool ascending(const char* part, uint32_t index, const Vector<float>* vector) {
     for (uint32_t i = 1; i < size_of(vector); ++i)
-      if (!(vector->Get(i - 1) < vector->Get(i)))
+      if (ordered(float_bits(vector->Get(i - 1))) >= ordered(float_bits(vector->Get(i))))
         return fail(TONEARM_INVALID, part, "values ascend", index, i, float_bits(vector->Get(i)),
                     float_bits(vector->Get(i - 1)));
     return true;
@@ -197,12 +198,13 @@ class Checker {
                equal("projection.mean", "one per input", i, projection.mean()->size(), in) &&
                equal("projection.components", "inputs * outputs", i, projection.components()->size(),
                      uint64_t{in} * out) &&
+               aligned("projection.mean", i, projection.mean()) &&
                aligned("projection.components", i, projection.components()) &&
                finite("projection.mean", i, projection.mean()) &&
                finite("projection.components", i, projection.components());
       }
       case fb::Encoder::NONE:
-        break;
+        return fail(TONEARM_INVALID, "feature.encoder", "is present", i, no_index, 0, 1);
     }
     return fail(TONEARM_RUNTIME_TOO_OLD, "feature.encoder", "a kind this library knows", i, no_index,
                 static_cast<uint32_t>(feature.encoder_type()), static_cast<uint32_t>(fb::Encoder::MAX));
@@ -246,13 +248,25 @@ class Checker {
         return limit("calibrate.x", "at least one point, at most 65535", i, points - 1u, max_slots) &&
                equal("calibrate.y", "one per point", i, size_of(calibrate.y()), points) &&
                finite("calibrate.x", i, calibrate.x()) && finite("calibrate.y", i, calibrate.y()) &&
-               ascending("calibrate.x", i, calibrate.x());
+               ascending("calibrate.x", i, calibrate.x()) && spaced(calibrate, i);
       }
       case fb::OperatorKind::NONE:
-        break;
+        return fail(TONEARM_INVALID, "operator.kind", "is present", i, no_index, 0, 1);
     }
     return fail(TONEARM_RUNTIME_TOO_OLD, "operator.kind", "a kind this library knows", i, no_index,
                 static_cast<uint32_t>(op.kind_type()), static_cast<uint32_t>(fb::OperatorKind::MAX));
+  }
+
+  /// Interpolation divides by the distance of two points: it must neither overflow nor be flushed to 0.
+  bool spaced(const fb::Calibrate& calibrate, uint32_t i) {
+    for (uint32_t p = 1; p < calibrate.x()->size(); ++p) {
+      const float width = calibrate.x()->Get(p) - calibrate.x()->Get(p - 1);
+      const float height = calibrate.y()->Get(p) - calibrate.y()->Get(p - 1);
+      if (!is_finite(width) || float_bits(width) < 0x00800000u || !is_finite(height))
+        return fail(TONEARM_INVALID, "calibrate.x", "neighbours are a normal distance apart", i, p,
+                    float_bits(width), 0x00800000);
+    }
+    return true;
   }
 
   /// Checks the axes of an ensemble and counts its slices.
@@ -278,7 +292,7 @@ class Checker {
                     inputs.slots()->Get(axis), in);
       if (!known("trees.inputs.missing", i, direction, static_cast<uint32_t>(fb::MissingDirection::MAX)))
         return false;
-      if (begin.Get(axis) > begin.Get(axis + 1))
+      if (begin.Get(axis) > begin.Get(axis + 1) || begin.Get(axis + 1) > thresholds.size())
         return fail(TONEARM_INVALID, "trees.inputs.threshold_begin", "axes follow on each other", i, axis,
                     begin.Get(axis), begin.Get(axis + 1));
       slices += slices_of(begin.Get(axis + 1) - begin.Get(axis));
@@ -446,8 +460,9 @@ class Checker {
         !finite("golden.outputs", no_index, golden->outputs()))
       return false;
     plan.golden_rows = rows;
-    return is_finite(golden->tolerance()) || fail(TONEARM_INVALID, "golden.tolerance", "finite", no_index,
-                                                  no_index, float_bits(golden->tolerance()), 0x7f800000);
+    return (is_finite(golden->tolerance()) && golden->tolerance() >= 0) ||
+           fail(TONEARM_INVALID, "golden.tolerance", "finite and not negative", no_index, no_index,
+                float_bits(golden->tolerance()), 0x7f800000);
   }
 
   const uint8_t* blob_;
