@@ -9,6 +9,8 @@ if(PROJECT_IS_TOP_LEVEL)
   endif()
 endif()
 
+set(TONEARM_SANITIZE "" CACHE STRING "Sanitizers to build with, separated by commas: address,undefined or thread")
+
 # tonearm_settings(TARGET): the language level, the warnings and the floating-point rules.
 function(tonearm_settings target)
   target_compile_features(${target} PRIVATE cxx_std_20)
@@ -17,5 +19,35 @@ function(tonearm_settings target)
     # No fused multiply-add unless written: the same bits on every target.
     target_compile_options(${target} PRIVATE -Wall -Wextra -Wconversion -Wshadow -ffp-contract=off
                            $<$<BOOL:${TONEARM_WERROR}>:-Werror>)
+    # GCC 12 sees overlapping copies in `"text" + std::string` (GCC bug 105651).
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+      target_compile_options(${target} PRIVATE -Wno-restrict)
+    endif()
+  endif()
+  if(TONEARM_SANITIZE)
+    set(sanitize -fsanitize=${TONEARM_SANITIZE} -fno-sanitize-recover=all)
+    # At -O0 instrumented training takes minutes.
+    target_compile_options(${target} PRIVATE ${sanitize} -O1 -fno-omit-frame-pointer)
+    target_link_options(${target} PRIVATE ${sanitize})
+  endif()
+endfunction()
+
+# tonearm_runtime_settings(TARGET): C++ that needs no C++ library and no start-up code, so that a C program
+# can link it, and that shows its users nothing but the C API. All of it is private to the target.
+function(tonearm_runtime_settings target)
+  set_target_properties(${target} PROPERTIES
+    CXX_VISIBILITY_PRESET hidden
+    VISIBILITY_INLINES_HIDDEN ON
+    # A player may link the static library into a shared one of its own.
+    POSITION_INDEPENDENT_CODE ON)
+  # FlatBuffers' inline functions must not merge with those of another version in the player.
+  target_compile_definitions(${target} PRIVATE flatbuffers=tonearm_flatbuffers)
+  if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+    target_compile_options(${target} PRIVATE -fno-exceptions -fno-rtti -fno-threadsafe-statics)
+    # The C++ driver names libstdc++ and libm on every link line; nothing in here needs them.
+    get_target_property(type ${target} TYPE)
+    if(type STREQUAL "SHARED_LIBRARY" AND NOT APPLE AND NOT WIN32)
+      target_link_options(${target} PRIVATE LINKER:--as-needed)
+    endif()
   endif()
 endfunction()

@@ -26,7 +26,7 @@ void evaluate(const Options& options) {
     throw Error(options.model +
                 ": its card names no recipe and no split, so held-out rows cannot be found; "
                 "only blobs made by 'tonearm train' can be evaluated");
-  const Recipe recipe(model.card->recipe, options.model + " (recipe in the card)");
+  const Recipe recipe = Recipe::from_text(model.card->recipe, options.model + " (recipe in the card)");
   const Experiment experiment = load_experiment(recipe.root(), options.data, model.card->split->seed, &model);
   const bool same_data = experiment.split.digest == model.card->split->digest;
 

@@ -130,9 +130,13 @@ Recipe::Recipe(const std::filesystem::path& file, const Choice& choice)
   }
 }
 
-Recipe::Recipe(const std::string& text, const std::string& name) : document_(std::make_unique<Document>()) {
-  document_->name = name;
-  document_->table = parse(text, name);
+Recipe::Recipe(std::unique_ptr<Document> document) : document_(std::move(document)) {}
+
+Recipe Recipe::from_text(const std::string& text, const std::string& name) {
+  auto document = std::make_unique<Document>();
+  document->name = name;
+  document->table = parse(text, name);
+  return Recipe(std::move(document));
 }
 
 Recipe::~Recipe() = default;

@@ -24,7 +24,7 @@ class Recipe {
   /// Throws Error with file, line and column for anything that is not TOML.
   Recipe(const std::filesystem::path& file, const Choice& choice);
   /// A recipe from its text, as it stands in a card. `name` stands in messages.
-  Recipe(const std::string& text, const std::string& name);
+  static Recipe from_text(const std::string& text, const std::string& name);
   ~Recipe();
   Recipe(Recipe&&) noexcept;
 
@@ -66,6 +66,7 @@ class Recipe {
 
  private:
   struct Document;
+  explicit Recipe(std::unique_ptr<Document> document);
   std::unique_ptr<Document> document_;
   std::vector<std::string> variants_;
 };

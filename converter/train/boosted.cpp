@@ -303,14 +303,16 @@ class Grower {
   double gain(const Leaf& leaf, const Sums& left) const {
     const Sums right = leaf.sums - left;
     if (!large_enough(left) || !large_enough(right)) return 0;
-    const double left_gradient = FixedPoint::raw_gradient(left),
-                 left_hessian = fixed_.raw_hessian(left) + l2_;
-    const double right_gradient = FixedPoint::raw_gradient(right),
-                 right_hessian = fixed_.raw_hessian(right) + l2_;
+    const double left_gradient = FixedPoint::raw_gradient(left);
+    const double right_gradient = FixedPoint::raw_gradient(right);
+    const double left_hessian = fixed_.raw_hessian(left) + l2_;
+    const double right_hessian = fixed_.raw_hessian(right) + l2_;
     const double children =
         (left_gradient * left_gradient * right_hessian + right_gradient * right_gradient * left_hessian) /
         (left_hessian * right_hessian);
-    return (children - leaf.score) * gain_unit_;
+    const double gained = children - leaf.score;
+    // Rows that are all alike gain nothing, give or take the rounding: no reason to split them.
+    return std::abs(gained) > children * 0x1p-40 ? gained * gain_unit_ : 0;
   }
 
   /// The best split of one leaf, on the features of one group.
@@ -435,7 +437,7 @@ class Grower {
 
   /// Splits `leaf`: it becomes its own left child, and the right one is returned. The larger of both
   /// has the histogram of their parent.
-  Leaf divide(Leaf& leaf, const Split& split) {
+  Leaf divide(Leaf& leaf, Split split) {
     const Sums left_sums = sums_left(leaf, split);
     const std::uint32_t* others = partition_without_branches(
         rows_.data() + leaf.begin, rows_.data() + leaf.end, scratch_.data(),

@@ -32,7 +32,16 @@ struct BoostedOptions {
 /// Chen, Guestrin 2016; histograms and leaf-wise growth as in Ke et al. 2017; symmetric growth as in
 /// Prokhorenkova et al. 2018). The score is a logit; base is the logit of the base rate. With patience,
 /// `validation` decides how many trees are kept. Gradients are summed in fixed point, so that no order
-/// of summation matters. Throws Error for one class only or options out of range. Restartable per tree.
+/// of summation matters. Training ends early when no split gains anything; there is at least one tree.
+///
+/// A symmetric tree asks on each level what gains most over all its leaves. Leaves too small to be split
+/// have no say; they are split anyway, and what becomes too small for min_leaf_rows or min_leaf_hessian,
+/// or empty, keeps its parent's value.
+///
+/// Missing values go to the side where they gain more; where a node has none, to that of most rows; and
+/// always left on a feature that is never missing.
+///
+/// Throws Error for one class only or options out of range. Restartable per tree.
 TreeEnsemble train_boosted(const Dataset& data, const Dataset& validation, const BoostedOptions& options,
                            const Training& training);
 

@@ -32,7 +32,7 @@ class FeaturesTest : public ::testing::Test {
  protected:
   /// The features of all rows, fitted on the training rows.
   Dataset features(const std::string& toml) {
-    const Recipe recipe(toml, "test.toml");
+    const Recipe recipe = Recipe::from_text(toml, "test.toml");
     program_ = fit_features(recipe.root(), table_, training, threads_);
     recipe.require_all_known();
     return collect(program_, table_, all, threads_);

@@ -109,7 +109,7 @@ TEST_F(RecipeTest, TheMergedTextReadsBackAsTheSameRecipe) {
       "x = 1\n[t]\nrate = 0.09\nlist = [\"a\", \"b\"]\n[[f]]\nk = 1\n[[f]]\nk = 2\n[variants.v]\nx = 2\n");
   const Recipe recipe(file, {"v", {}});
   const std::string text = recipe.merged_text();
-  const Recipe again(text, "card");
+  const Recipe again = Recipe::from_text(text, "card");
   EXPECT_EQ(again.merged_text(), text);
   EXPECT_EQ(again.root().number("x", {}, 0, 9), 2);
   EXPECT_EQ(again.root().section("t").number("rate", {}, 0, 1), 0.09);

@@ -1,0 +1,36 @@
+#!/bin/sh
+# symbols.sh LIBTONEARM.A: proves from the object code that the runtime allocates nothing, keeps no state,
+# needs no C++ library and no libm, and cannot clash with anything in the program that links it.
+set -eu
+library=$1
+failed=0
+
+# allow_none WHAT OFFENDERS: fails if there are any.
+allow_none() {
+    [ -n "$2" ] || return 0
+    printf 'The runtime %s:\n%s\n\n' "$1" "$2"
+    failed=1
+}
+
+defined=$(nm --defined-only --extern-only "$library" | awk 'NF == 3 { print $3 }')
+undefined=$(nm --undefined-only "$library" | awk '$1 == "U" { print $2 }' | sort -u)
+
+# An empty list would pass every check below.
+for symbol in tonearm_model_open tonearm_evaluate; do
+    echo "$defined" | grep -qx "$symbol" || { echo "$library does not define $symbol"; exit 1; }
+done
+
+# What a freestanding C compiler expects of its surroundings, and no more.
+allow_none 'calls what it must do without' "$(echo "$undefined" | grep -vxF "$defined" |
+    grep -vxE 'mem(cpy|move|set|cmp)|str(len|cmp|ncmp)|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail')"
+
+# Sections, not symbols, because data without a name counts too. .data.rel.ro holds constants with
+# addresses in them: the loader alone writes it.
+allow_none 'has writable data, or code that runs before main' "$(objdump --section-headers "$library" |
+    awk '$2 ~ /^\.(data|bss|tdata|tbss|init_array|ctors)/ && $2 !~ /^\.data\.rel\.ro/ && $3 !~ /^0+$/ { print $2, $3 }')"
+allow_none 'has common symbols' "$(nm "$library" | awk '$2 == "C" { print $3 }')"
+
+allow_none 'defines names that are not its own' "$(echo "$defined" |
+    grep -vE '^tonearm_|^_ZN?K?(7tonearm|19tonearm_flatbuffers)')"
+
+exit $failed

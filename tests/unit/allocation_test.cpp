@@ -1,0 +1,101 @@
+// The runtime never allocates. The whole program is linked with malloc, calloc and realloc wrapped, and
+// operator new is replaced, so that any call of them would be counted.
+
+#include <gtest/gtest.h>
+#include <tonearm/tonearm.h>
+
+#include <cstdlib>
+#include <new>
+
+#include "conformance/models.h"
+
+namespace {
+std::size_t allocations = 0;
+}
+
+extern "C" {
+void* __real_malloc(std::size_t size);
+void* __real_calloc(std::size_t count, std::size_t size);
+void* __real_realloc(void* memory, std::size_t size);
+
+void* __wrap_malloc(std::size_t size) {
+  ++allocations;
+  return __real_malloc(size);
+}
+void* __wrap_calloc(std::size_t count, std::size_t size) {
+  ++allocations;
+  return __real_calloc(count, size);
+}
+void* __wrap_realloc(void* memory, std::size_t size) {
+  ++allocations;
+  return __real_realloc(memory, size);
+}
+}
+
+void* operator new(std::size_t size) {
+  void* memory = std::malloc(size);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+void* operator new[](std::size_t size) { return operator new(size); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+
+namespace tonearm {
+namespace {
+
+TEST(Allocation, TheCounterCounts) {
+  const std::size_t before = allocations;
+  // Volatile, because a compiler may leave out what nobody looks at.
+  void* volatile plain = std::malloc(3);
+  std::free(plain);
+  int* volatile object = new int;
+  delete object;
+  EXPECT_EQ(allocations, before + 2);
+}
+
+TEST(Allocation, NoCallOfTheRuntimeAllocates) {
+  for (const SampleModel& sample : sample_models()) {
+    SCOPED_TRACE(sample.name);
+    std::vector<unsigned char> blob = golden_blob(sample);
+    std::vector<std::uint32_t> scratch(1 << 15);
+    std::vector<float> out(sample.model.output_length);
+    tonearm_model model;
+    tonearm_info info{};
+    info.struct_size = sizeof info;
+    tonearm_column column{};
+    column.struct_size = sizeof column;
+    tonearm_diagnostic diagnostic{};
+    diagnostic.struct_size = sizeof diagnostic;
+    std::uint32_t index = 0;
+    float value = 0;
+    char text[200];
+
+    const std::size_t before = allocations;
+    const tonearm_status opened = tonearm_model_open(&model, blob.data(), blob.size(), nullptr, &diagnostic);
+    tonearm_model_info(&model, &info);
+    for (std::uint32_t i = 0; i < info.columns; ++i) tonearm_model_column_at(&model, i, &column);
+    tonearm_model_column(&model, "year", &index);
+    tonearm_model_category(&model, 2, "F", &value);
+    tonearm_model_category_text(&model, 2, 3);
+    const tonearm_status tested =
+        tonearm_model_self_test(&model, scratch.data(), scratch.size() * 4, nullptr);
+    for (std::size_t n = 0; n < sample.rows.size(); n += info.columns)
+      tonearm_evaluate(&model, &sample.rows[n], info.columns, scratch.data(), scratch.size() * 4, out.data());
+    blob[blob.size() / 2] ^= 1;
+    tonearm_model damaged;
+    const tonearm_status refused =
+        tonearm_model_open(&damaged, blob.data(), blob.size(), nullptr, &diagnostic);
+    tonearm_diagnostic_text(&diagnostic, text, sizeof text);
+    EXPECT_EQ(allocations, before);
+
+    EXPECT_EQ(opened, TONEARM_OK);
+    EXPECT_EQ(tested, TONEARM_OK);
+    EXPECT_NE(refused, TONEARM_OK);
+  }
+}
+
+}  // namespace
+}  // namespace tonearm

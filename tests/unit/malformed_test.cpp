@@ -1,0 +1,626 @@
+// Whatever the bytes: opening a blob refuses them with a reason, or evaluating it is safe. Build it with
+// sanitizers to see what "safe" means; without, the guards around every buffer are looked at.
+
+#include <gtest/gtest.h>
+#include <tonearm/tonearm.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <memory>
+
+#include "base/random.h"
+#include "conformance/models.h"
+#include "crc32.h"
+#include "emit/emit.h"
+
+namespace tonearm {
+namespace {
+
+constexpr float missing = std::numeric_limits<float>::quiet_NaN();
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+using Bytes = std::vector<unsigned char>;
+
+const flatbuffers::Table& root_of(const Bytes& bytes) {
+  return *flatbuffers::GetRoot<flatbuffers::Table>(bytes.data());
+}
+
+/// Overwrites a number of the root table, wherever the file keeps it.
+template <typename T>
+void set_field(Bytes& bytes, flatbuffers::voffset_t field, T value) {
+  const std::uint8_t* address = root_of(bytes).GetAddressOf(field);
+  ASSERT_NE(address, nullptr);
+  std::memcpy(bytes.data() + (address - bytes.data()), &value, sizeof value);
+}
+
+/// Makes size and checksum those of the bytes as they are; `crc_at` is the checksum's place.
+void seal(Bytes& bytes, std::size_t size_at, std::size_t crc_at) {
+  const auto size = static_cast<std::uint32_t>(bytes.size());
+  if (size_at + 4 <= bytes.size()) std::memcpy(&bytes[size_at], &size, 4);
+  if (crc_at + 4 > bytes.size()) return;
+  std::memset(&bytes[crc_at], 0, 4);
+  const std::uint32_t crc = runtime::crc32(0, bytes.data(), bytes.size());
+  std::memcpy(&bytes[crc_at], &crc, 4);
+}
+
+std::size_t place_of(const Bytes& bytes, flatbuffers::voffset_t field) {
+  return static_cast<std::size_t>(root_of(bytes).GetAddressOf(field) - bytes.data());
+}
+
+void seal(Bytes& bytes) {
+  seal(bytes, place_of(bytes, schema::Model::VT_FILE_BYTES), place_of(bytes, schema::Model::VT_CRC32));
+}
+
+tonearm_diagnostic open(tonearm_model& model, const unsigned char* blob, std::size_t size,
+                        bool skip_crc = false) {
+  tonearm_diagnostic diagnostic{};
+  diagnostic.struct_size = sizeof diagnostic;
+  const tonearm_open_options options = {sizeof options, skip_crc ? 1u : 0u};
+  const tonearm_status status = tonearm_model_open(&model, blob, size, &options, &diagnostic);
+  EXPECT_EQ(status, diagnostic.status);
+  return diagnostic;
+}
+
+tonearm_diagnostic open(const Bytes& bytes, bool skip_crc = false) {
+  tonearm_model model;
+  return open(model, bytes.data(), bytes.size(), skip_crc);
+}
+
+/// Calls everything that an open model can be asked, with rows of all kinds.
+void exercise(const tonearm_model& model, Random& random) {
+  tonearm_info info{};
+  info.struct_size = sizeof info;
+  ASSERT_EQ(tonearm_model_info(&model, &info), TONEARM_OK);
+  ASSERT_GE(info.columns, 1u);
+  ASSERT_GE(info.outputs, 1u);
+  std::uint32_t index = 0;
+  float value = 0;
+  tonearm_model_column(&model, "no such column", &index);
+  for (std::uint32_t i = 0; i < info.columns; ++i) {
+    tonearm_column column{};
+    column.struct_size = sizeof column;
+    ASSERT_EQ(tonearm_model_column_at(&model, i, &column), TONEARM_OK);
+    tonearm_model_category(&model, i, "no such category", &value);
+    if (column.categories > 0) {
+      ASSERT_NE(tonearm_model_category_text(&model, i, column.categories - 1), nullptr);
+    }
+  }
+  // Exactly as large as asked for: a sanitizer sees the byte behind.
+  const std::size_t size = tonearm_scratch_size(&model);
+  ASSERT_LE(size, 400000u);
+  constexpr std::size_t guard = 16;
+  const std::unique_ptr<unsigned char[]> scratch(new unsigned char[size + guard]);
+  std::fill_n(scratch.get() + size, guard, std::uint8_t{0xa5});
+  std::vector<float> row(info.columns), out(info.outputs);
+  const float kinds[] = {missing, infinity, -infinity, 0, 1, 3, 3e38f, -1e-40f};
+  for (int n = 0; n < 6; ++n) {
+    for (float& cell : row)
+      cell = n == 0 ? missing : n == 1 ? infinity : n == 2 ? -infinity : kinds[random.below(8)];
+    ASSERT_EQ(tonearm_evaluate(&model, row.data(), info.columns, scratch.get(), size, out.data()),
+              TONEARM_OK);
+  }
+  tonearm_model_self_test(&model, scratch.get(), size, &value);
+  for (std::size_t i = 0; i < guard; ++i) ASSERT_EQ(scratch[size + i], 0xa5);
+}
+
+/// The bytes alone in a block of the heap: either refused with a reason, or safe. Returns whether they
+/// opened.
+bool attack(const Bytes& bytes, bool skip_crc, Random& random) {
+  const std::unique_ptr<unsigned char[]> blob(new unsigned char[bytes.size()]);
+  std::copy(bytes.begin(), bytes.end(), blob.get());
+  tonearm_model model;
+  const tonearm_diagnostic diagnostic = open(model, blob.get(), bytes.size(), skip_crc);
+  if (diagnostic.status == TONEARM_OK) {
+    exercise(model, random);
+    return true;
+  }
+  EXPECT_GE(diagnostic.status, 20);
+  EXPECT_LE(diagnostic.status, 31);
+  EXPECT_STRNE(diagnostic.part, "");
+  EXPECT_STRNE(diagnostic.rule, "");
+  EXPECT_EQ(tonearm_scratch_size(&model), 0u);
+  return false;
+}
+
+// --- Random damage -----------------------------------------------------------------------------------
+
+TEST(Damage, TruncatedAnywhere) {
+  Random random(1);
+  for (const SampleModel& sample : sample_models()) {
+    SCOPED_TRACE(sample.name);
+    const Bytes whole = golden_blob(sample);
+    for (std::size_t size = 0; size < whole.size(); ++size) {
+      Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
+      EXPECT_FALSE(attack(cut, false, random)) << size << " bytes";
+      EXPECT_FALSE(attack(cut, true, random)) << size << " bytes";
+      // As a forger would: with the size and the checksum that belong to what is left.
+      seal(cut, place_of(whole, schema::Model::VT_FILE_BYTES), place_of(whole, schema::Model::VT_CRC32));
+      attack(cut, false, random);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(Damage, TooLong) {
+  Random random(2);
+  for (const SampleModel& sample : sample_models())
+    for (const std::size_t extra : {1u, 4u, 16u, 100000u}) {
+      Bytes longer = golden_blob(sample);
+      longer.resize(longer.size() + extra);
+      EXPECT_EQ(open(longer).status, TONEARM_TRUNCATED);
+      EXPECT_EQ(open(longer, true).status, TONEARM_TRUNCATED);
+    }
+}
+
+TEST(Damage, EveryBitFlipped) {
+  Random random(3);
+  std::size_t opened = 0, refused = 0;
+  for (const SampleModel& sample : sample_models()) {
+    SCOPED_TRACE(sample.name);
+    Bytes bytes = golden_blob(sample);
+    for (std::size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
+      bytes[bit / 8] ^= static_cast<unsigned char>(1 << bit % 8);
+      // The checksum finds every one of them; without it, what opens is safe.
+      tonearm_model model;
+      ASSERT_NE(open(model, bytes.data(), bytes.size()).status, TONEARM_OK) << "bit " << bit;
+      ++(attack(bytes, true, random) ? opened : refused);
+      if (HasFailure()) return;
+      bytes[bit / 8] ^= static_cast<unsigned char>(1 << bit % 8);
+    }
+  }
+  EXPECT_GT(opened, 10000u);
+  EXPECT_GT(refused, 10000u);
+}
+
+TEST(Damage, SeveralNumbersChanged) {
+  Random random(4);
+  std::size_t opened = 0, refused = 0;
+  for (const SampleModel& sample : sample_models()) {
+    SCOPED_TRACE(sample.name);
+    const Bytes whole = golden_blob(sample);
+    for (int n = 0; n < 4000; ++n) {
+      Bytes bytes = whole;
+      for (std::uint32_t changes = 1 + random.below(4); changes > 0; --changes) {
+        const std::uint32_t width = 1u << random.below(3);
+        // Half of the changes hit the tables rather than the bulk, which most of the bytes are.
+        const std::size_t reach =
+            random.below(2) == 0 ? whole.size() : std::min<std::size_t>(whole.size(), 600);
+        const std::size_t at = random.below(static_cast<std::uint32_t>(reach / width)) * width;
+        std::uint32_t value = 0;
+        switch (random.below(5)) {
+          case 0:
+            value = static_cast<std::uint32_t>(random.next());
+            break;
+          case 1:
+            value = random.below(300);
+            break;
+          case 2: {
+            constexpr std::uint32_t edges[] = {0,      1,          0x7f,       0xff,      0x7fff,
+                                               0xffff, 0x7fffffff, 0x80000000, 0xffffffff};
+            value = edges[random.below(9)];
+            break;
+          }
+          case 3:  // nearly what it was
+            std::memcpy(&value, &bytes[at], width);
+            value += random.below(9) - 4;
+            break;
+          case 4:  // something else of the same file
+            std::memcpy(&value, &whole[random.below(static_cast<std::uint32_t>(whole.size() / 4)) * 4],
+                        width);
+            break;
+        }
+        std::memcpy(&bytes[at], &value, width);
+      }
+      seal(bytes, place_of(whole, schema::Model::VT_FILE_BYTES), place_of(whole, schema::Model::VT_CRC32));
+      ++(attack(bytes, true, random) ? opened : refused);
+      attack(bytes, false, random);
+      if (HasFailure()) return;
+    }
+  }
+  EXPECT_GT(opened, 1000u);
+  EXPECT_GT(refused, 1000u);
+}
+
+TEST(Damage, NoiseIsNoModel) {
+  Random random(5);
+  for (int n = 0; n < 2000; ++n) {
+    Bytes bytes(16 + random.below(400));
+    for (unsigned char& byte : bytes) byte = static_cast<unsigned char>(random.next());
+    EXPECT_EQ(open(bytes, true).status, TONEARM_NOT_A_MODEL);
+    std::memcpy(&bytes[4], "TARM", 4);
+    attack(bytes, true, random);
+  }
+}
+
+// --- Checksum, versions, alignment -------------------------------------------------------------------
+
+TEST(Open, TheChecksumIsSkippedOnlyWhenAsked) {
+  Bytes bytes = golden_blob(sample_model("symmetric-int16"));
+  const std::size_t at = place_of(bytes, schema::Model::VT_CRC32);
+  EXPECT_EQ(open(bytes).status, TONEARM_OK);
+  bytes[at] ^= 1;
+  EXPECT_EQ(open(bytes).status, TONEARM_CORRUPT);
+  EXPECT_STREQ(open(bytes).part, "crc32");
+  EXPECT_EQ(open(bytes, true).status, TONEARM_OK);
+  seal(bytes);
+  EXPECT_EQ(open(bytes).status, TONEARM_OK);
+}
+
+TEST(Open, SaysWhichSideIsTooOld) {
+  struct Case {
+    flatbuffers::voffset_t field;
+    std::uint32_t value;
+    std::size_t bytes;
+    tonearm_status status;
+    const char* part;
+  };
+  const Bytes whole = golden_blob(sample_model("network"));
+  for (const Case& c :
+       {Case{schema::Model::VT_FORMAT_MAJOR, TONEARM_FORMAT_MAJOR + 1, 2, TONEARM_RUNTIME_TOO_OLD,
+             "format_major"},
+        Case{schema::Model::VT_FORMAT_MAJOR, 65535, 2, TONEARM_RUNTIME_TOO_OLD, "format_major"},
+        Case{schema::Model::VT_FORMAT_MAJOR, TONEARM_FORMAT_MAJOR - 1, 2, TONEARM_BLOB_TOO_OLD,
+             "format_major"},
+        Case{schema::Model::VT_RUNTIME_MINIMUM, TONEARM_VERSION + 1, 4, TONEARM_RUNTIME_TOO_OLD,
+             "runtime_minimum"},
+        Case{schema::Model::VT_RUNTIME_MINIMUM, TONEARM_VERSION, 4, TONEARM_OK, ""},
+        Case{schema::Model::VT_RUNTIME_MINIMUM, 0, 4, TONEARM_OK, ""}}) {
+    Bytes bytes = whole;
+    std::memcpy(&bytes[place_of(whole, c.field)], &c.value, c.bytes);
+    seal(bytes);
+    const tonearm_diagnostic diagnostic = open(bytes);
+    EXPECT_EQ(diagnostic.status, c.status) << c.value;
+    EXPECT_STREQ(diagnostic.part, c.part);
+    if (c.status == TONEARM_OK) continue;
+    // A blob from another time is told so whatever else it holds.
+    Bytes other(bytes.begin(), bytes.end() - 64);
+    EXPECT_EQ(open(other).status, c.status);
+  }
+}
+
+// What an older runtime may ignore does not stop it.
+TEST(Open, NewerMinorFormatsOpen) {
+  SampleModel sample = sample_model("network");
+  sample.model.format_minor = 0;
+  Bytes bytes = golden_blob(sample);
+  // A minor of 0 is the default, which the file leaves out; the table tells so.
+  if (root_of(bytes).GetAddressOf(schema::Model::VT_FORMAT_MINOR) == nullptr) {
+    flatbuffers::FlatBufferBuilder builder;
+    std::unique_ptr<schema::ModelT> model(schema::GetModel(bytes.data())->UnPack());
+    model->format_minor = 7;
+    schema::FinishModelBuffer(builder, schema::Model::Pack(builder, model.get()));
+    bytes.assign(builder.GetBufferPointer(), builder.GetBufferPointer() + builder.GetSize());
+  } else {
+    set_field<std::uint16_t>(bytes, schema::Model::VT_FORMAT_MINOR, 7);
+  }
+  seal(bytes);
+  EXPECT_EQ(open(bytes).status, TONEARM_OK);
+}
+
+TEST(Open, RefusesAnotherIdentifier) {
+  for (const char* other : {"TARN", "tarm", "TFL3"}) {
+    Bytes bytes = golden_blob(sample_model("network"));
+    std::memcpy(&bytes[4], other, 4);
+    EXPECT_EQ(open(bytes, true).status, TONEARM_NOT_A_MODEL);
+  }
+}
+
+// Four bytes are slipped in behind the header, so that every bulk array lies 4 past a multiple of 16.
+TEST(Open, RefusesBulkArraysThatAreNotAligned) {
+  for (const SampleModel& sample : sample_models()) {
+    if (sample.name == "encoders") continue;  // has no bulk arrays, but for golden vectors
+    Bytes bytes = golden_blob(sample);
+    const std::uint32_t root = flatbuffers::ReadScalar<std::uint32_t>(bytes.data()) + 4;
+    bytes.insert(bytes.begin() + 8, 4, 0);
+    std::memcpy(bytes.data(), &root, 4);
+    seal(bytes);
+    const tonearm_diagnostic diagnostic = open(bytes);
+    EXPECT_EQ(diagnostic.status, TONEARM_INVALID) << sample.name;
+    EXPECT_STREQ(diagnostic.rule, "starts at a multiple of 16 in the file") << sample.name;
+    EXPECT_EQ(diagnostic.found, 4u);
+  }
+}
+
+// --- Every rule of meaning, broken alone --------------------------------------------------------------
+
+using schema::ModelT;
+
+struct Rule {
+  const char* sample;
+  const char* part;
+  std::function<void(ModelT&)> break_it;
+  tonearm_status status = TONEARM_INVALID;
+};
+
+schema::FeatureT& feature(ModelT& model, std::size_t i) { return *model.features[i]; }
+schema::OperatorT& op(ModelT& model, std::size_t i = 0) { return *model.operators[i]; }
+schema::BranchingTreesT& branching(ModelT& model) { return *op(model).kind.AsBranchingTrees(); }
+schema::SymmetricTreesT& symmetric(ModelT& model) { return *op(model).kind.AsSymmetricTrees(); }
+schema::TreeInputsT& axes(ModelT& model) { return *branching(model).inputs; }
+schema::AffineT& affine(ModelT& model) { return *op(model).kind.AsAffine(); }
+schema::CalibrateT& calibrate(ModelT& model) { return *op(model, 1).kind.AsCalibrate(); }
+
+template <typename Enum>
+constexpr Enum unheard_of = static_cast<Enum>(200);
+
+void put_float(std::vector<std::uint8_t>& bytes, std::size_t index, float value) {
+  std::memcpy(&bytes[4 * index], &value, 4);
+}
+
+/// Repeats the first axis until there are so many; none has thresholds.
+void many_axes(ModelT& model, std::size_t count) {
+  schema::TreeInputsT& inputs = axes(model);
+  inputs.slots.assign(count, 0);
+  inputs.missing.assign(count, schema::MissingDirection::Left);
+  inputs.threshold_begin.assign(count + 1, 0);
+  inputs.thresholds.clear();
+}
+
+// The features of "encoders": 0 identity, 1 scale, 2 and 3 one-hot, 4 and 5 ordinal, 6 bucket; those of
+// "network": 0 scale, 1 projection. Node4 of "branching-node4-float32": slice, bin, left, right.
+const Rule rules[] = {
+    {"encoders", "columns", [](ModelT& m) { m.columns.clear(), m.missing_fill.clear(); }},
+    {"encoders", "columns",
+     [](ModelT& m) {
+       while (m.columns.size() < 65536) m.columns.push_back(std::make_unique<schema::ColumnT>(*m.columns[0]));
+       m.missing_fill.resize(65536);
+     }},
+    {"encoders", "missing_fill", [](ModelT& m) { m.missing_fill.pop_back(); }},
+    {"encoders", "missing_fill", [](ModelT& m) { m.missing_fill.push_back(0); }},
+    {"encoders", "missing_fill", [](ModelT& m) { m.missing_fill[1] = infinity; }},
+    {"encoders", "column.source", [](ModelT& m) { m.columns[0]->source = unheard_of<schema::Source>; },
+     TONEARM_RUNTIME_TOO_OLD},
+    {"encoders", "column.type", [](ModelT& m) { m.columns[0]->type = unheard_of<schema::ColumnType>; },
+     TONEARM_RUNTIME_TOO_OLD},
+    {"encoders", "column.vocabulary", [](ModelT& m) { m.columns[2]->vocabulary.clear(); }},
+    {"encoders", "column.vocabulary", [](ModelT& m) { m.columns[0]->vocabulary = {"x"}; }},
+    {"encoders", "column.vocabulary", [](ModelT& m) { m.columns[2]->vocabulary.resize(65536, "x"); }},
+
+    {"encoders", "feature.inputs", [](ModelT& m) { feature(m, 0).inputs[1] = 4; }},
+    {"encoders", "feature.inputs", [](ModelT& m) { feature(m, 6).inputs[2] = feature(m, 6).output_offset; }},
+    {"encoders", "feature.inputs", [](ModelT& m) { feature(m, 6).inputs[0] = 65535; }},
+    {"encoders", "feature.phase", [](ModelT& m) { feature(m, 0).phase = unheard_of<schema::Phase>; },
+     TONEARM_RUNTIME_TOO_OLD},
+    {"encoders", "feature", [](ModelT& m) { feature(m, 0).output_offset += 1; }},
+    {"encoders", "feature", [](ModelT& m) { feature(m, 1).output_offset -= 1; }},
+    {"encoders", "feature", [](ModelT& m) { feature(m, 0).output_length = 0; }},
+    {"encoders", "feature", [](ModelT& m) { feature(m, 6).output_length = 65535; }},
+    {"encoders", "feature.inputs", [](ModelT& m) { feature(m, 0).inputs.pop_back(); }},
+    {"encoders", "feature.inputs", [](ModelT& m) { feature(m, 1).inputs.push_back(0); }},
+    {"encoders", "scale.center", [](ModelT& m) { feature(m, 1).encoder.AsScale()->center.pop_back(); }},
+    {"encoders", "scale.factor", [](ModelT& m) { feature(m, 1).encoder.AsScale()->factor.push_back(1); }},
+    {"encoders", "scale.center", [](ModelT& m) { feature(m, 1).encoder.AsScale()->center[0] = missing; }},
+    {"encoders", "scale.factor", [](ModelT& m) { feature(m, 1).encoder.AsScale()->factor[1] = -infinity; }},
+    {"encoders", "feature.inputs", [](ModelT& m) { feature(m, 2).inputs.push_back(0); }},
+    {"encoders", "feature.inputs", [](ModelT& m) { feature(m, 3).inputs.clear(); }},
+    {"network", "feature",
+     [](ModelT& m) {
+       schema::OneHotT one_hot;
+       one_hot.unknown_slot = true;  // and no other
+       feature(m, 0).inputs.resize(1);
+       feature(m, 0).output_length = 1;
+       feature(m, 0).encoder.Set(std::move(one_hot));
+     }},
+    {"encoders", "feature.inputs", [](ModelT& m) { feature(m, 4).inputs.push_back(0); }},
+    {"encoders", "feature", [](ModelT& m) { feature(m, 4).output_length = 2, feature(m, 5).output_offset += 1; }},
+    {"encoders", "ordinal.values", [](ModelT& m) { feature(m, 4).encoder.AsOrdinal()->values.clear(); }},
+    {"encoders", "ordinal.values", [](ModelT& m) { feature(m, 4).encoder.AsOrdinal()->values[3] = missing; }},
+    {"encoders", "ordinal.values", [](ModelT& m) { feature(m, 4).encoder.AsOrdinal()->values.resize(65536); }},
+    {"encoders", "ordinal.unknown", [](ModelT& m) { feature(m, 5).encoder.AsOrdinal()->unknown = infinity; }},
+    {"encoders", "feature.inputs", [](ModelT& m) { feature(m, 6).inputs.pop_back(); }},
+    {"encoders", "bucket.edges", [](ModelT& m) { feature(m, 6).encoder.AsBucket()->edges.clear(); }},
+    {"encoders", "bucket.edges", [](ModelT& m) { feature(m, 6).encoder.AsBucket()->edges[0] = -infinity; }},
+    {"encoders", "bucket.edges", [](ModelT& m) { feature(m, 6).encoder.AsBucket()->edges[2] = 0; }},
+    {"encoders", "bucket.edges", [](ModelT& m) { feature(m, 6).encoder.AsBucket()->edges[2] = -1; }},
+    {"encoders", "bucket.edges", [](ModelT& m) { feature(m, 6).encoder.AsBucket()->edges[1] = missing; }},
+    {"network", "feature.inputs", [](ModelT& m) { feature(m, 1).inputs.clear(); }},
+    {"network", "projection.mean", [](ModelT& m) { feature(m, 1).encoder.AsProjection()->mean.pop_back(); }},
+    {"network", "projection.components",
+     [](ModelT& m) { feature(m, 1).encoder.AsProjection()->components.pop_back(); }},
+    {"network", "projection.mean", [](ModelT& m) { feature(m, 1).encoder.AsProjection()->mean[0] = missing; }},
+    {"network", "projection.components",
+     [](ModelT& m) { feature(m, 1).encoder.AsProjection()->components[7] = infinity; }},
+
+    {"network", "operator.phase", [](ModelT& m) { op(m).phase = unheard_of<schema::Phase>; },
+     TONEARM_RUNTIME_TOO_OLD},
+    {"network", "operator", [](ModelT& m) { op(m).input_length = 0; }},
+    {"network", "operator", [](ModelT& m) { op(m).input_offset += 1; }},
+    {"network", "operator", [](ModelT& m) { op(m).input_offset = 65535; }},
+    {"network", "operator", [](ModelT& m) { op(m).output_offset -= 1; }},
+    {"network", "operator", [](ModelT& m) { op(m).output_length = 0; }},
+    {"network", "operator", [](ModelT& m) { op(m, 4).output_length = 65500; }},
+    {"network", "affine.activation", [](ModelT& m) { affine(m).activation = unheard_of<schema::Activation>; },
+     TONEARM_RUNTIME_TOO_OLD},
+    {"network", "affine.weights", [](ModelT& m) { affine(m).weights.pop_back(); }},
+    {"network", "affine.weights", [](ModelT& m) { affine(m).weights.push_back(0); }},
+    {"network", "affine.bias", [](ModelT& m) { affine(m).bias.pop_back(); }},
+    {"network", "affine.weights", [](ModelT& m) { affine(m).weights[5] = missing; }},
+    {"network", "affine.bias", [](ModelT& m) { affine(m).bias[2] = infinity; }},
+
+    {"branching-node4-float32", "trees.inputs.slots",
+     [](ModelT& m) { axes(m) = {}, axes(m).threshold_begin = {0}; }},
+    {"branching-node4-float32", "trees.inputs.slots", [](ModelT& m) { many_axes(m, 65536); }},
+    {"branching-node4-float32", "trees.inputs.slots", [](ModelT& m) { axes(m).slots[1] = 4; }},
+    {"branching-node4-float32", "trees.inputs.missing", [](ModelT& m) { axes(m).missing.pop_back(); }},
+    {"branching-node4-float32", "trees.inputs.missing",
+     [](ModelT& m) { axes(m).missing[2] = unheard_of<schema::MissingDirection>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"branching-node4-float32", "trees.inputs.threshold_begin", [](ModelT& m) { axes(m).threshold_begin.pop_back(); }},
+    {"branching-node4-float32", "trees.inputs.threshold_begin", [](ModelT& m) { axes(m).threshold_begin[0] = 1; }},
+    {"branching-node4-float32", "trees.inputs.threshold_begin", [](ModelT& m) { axes(m).thresholds.push_back(0); }},
+    {"branching-node4-float32", "trees.inputs.threshold_begin",
+     [](ModelT& m) { axes(m).threshold_begin[2] = axes(m).threshold_begin[1] - 1; }},
+    // Falls back later, but leads far behind the thresholds first.
+    {"branching-node4-float32", "trees.inputs.threshold_begin",
+     [](ModelT& m) { axes(m).threshold_begin[1] = 1u << 28; }},
+    {"branching-node4-float32", "trees.inputs.threshold_begin",
+     [](ModelT& m) { axes(m).threshold_begin[3] = UINT32_MAX; }},
+    {"branching-node4-float32", "trees.inputs.thresholds", [](ModelT& m) { axes(m).thresholds[0] = INT32_MIN; }},
+    {"branching-node4-float32", "trees.inputs.thresholds", [](ModelT& m) { axes(m).thresholds[6] = INT32_MAX; }},
+    {"branching-node4-float32", "trees.inputs.thresholds",
+     [](ModelT& m) { axes(m).thresholds[4] = axes(m).thresholds[3]; }},
+    {"branching-node4-float32", "trees.inputs",
+     [](ModelT& m) {
+       many_axes(m, 65535);
+       axes(m).threshold_begin.back() = 256;
+       for (int t = 0; t < 256; ++t) axes(m).thresholds.push_back(t);
+     }},
+
+    {"branching-node4-float32", "trees.node_format",
+     [](ModelT& m) { branching(m).node_format = unheard_of<schema::NodeFormat>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"branching-node4-float32", "trees.tree_nodes", [](ModelT& m) { branching(m).tree_nodes.clear(); }},
+    {"branching-node4-float32", "trees.tree_nodes", [](ModelT& m) { branching(m).tree_nodes.resize(1); }},
+    {"branching-node4-float32", "trees.tree_leaves", [](ModelT& m) { branching(m).tree_leaves.pop_back(); }},
+    {"branching-node4-float32", "trees.tree_nodes", [](ModelT& m) { branching(m).tree_nodes[0] = 1; }},
+    {"branching-node4-float32", "trees.tree_leaves", [](ModelT& m) { branching(m).tree_leaves[0] = 1; }},
+    {"branching-node4-float32", "trees.tree_nodes",
+     [](ModelT& m) { branching(m).tree_nodes[2] = branching(m).tree_nodes[1]; }},
+    {"branching-node4-float32", "trees.tree_nodes", [](ModelT& m) { branching(m).tree_nodes[2] = UINT32_MAX; }},
+    {"branching-node4-float32", "trees.tree_nodes",
+     [](ModelT& m) { branching(m).tree_leaves[2] = branching(m).tree_leaves[3]; }},
+    {"branching-node4-float32", "trees.nodes", [](ModelT& m) { branching(m).nodes.pop_back(); }},
+    {"branching-node4-float32", "trees.nodes", [](ModelT& m) { branching(m).tree_nodes.back() += 1; }},
+    {"branching-node4-float32", "trees.nodes", [](ModelT& m) { branching(m).nodes[0] = 6; }},
+    {"branching-node4-float32", "trees.nodes", [](ModelT& m) { branching(m).nodes[2] = 0x81; }},
+    {"branching-node4-float32", "trees.nodes", [](ModelT& m) { branching(m).nodes[3] = 0; }},
+    {"branching-node4-float32", "trees.nodes", [](ModelT& m) { branching(m).nodes[3] = 1; }},
+    {"branching-node6-int16", "trees.nodes", [](ModelT& m) { branching(m).nodes[3] = 0x7f; }},
+    {"branching-node8-palette8", "trees.nodes", [](ModelT& m) { branching(m).nodes[1] = 1; }},
+    {"branching-node12-palette16", "trees.nodes", [](ModelT& m) { branching(m).nodes[7] = 0x7f; }},
+    {"branching-node12-palette16", "trees.nodes", [](ModelT& m) { branching(m).nodes[11] = 0xff; }},
+
+    {"branching-node4-float32", "trees.leaf_format",
+     [](ModelT& m) { branching(m).leaf_format = unheard_of<schema::LeafFormat>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"branching-node4-float32", "trees.leaves", [](ModelT& m) { branching(m).leaves.pop_back(); }},
+    {"branching-node4-float32", "trees.leaves", [](ModelT& m) { branching(m).tree_leaves.back() += 1; }},
+    {"branching-node4-float32", "trees.leaves", [](ModelT& m) { put_float(branching(m).leaves, 3, missing); }},
+    {"branching-node4-float32", "trees.leaves", [](ModelT& m) { put_float(branching(m).leaves, 4, infinity); }},
+    {"branching-node8-palette8", "trees.leaves", [](ModelT& m) { branching(m).leaves[4] = 7; }},
+    {"branching-node8-palette8", "trees.leaves", [](ModelT& m) { branching(m).palette.clear(); }},
+    {"branching-node12-palette16", "trees.leaves", [](ModelT& m) { branching(m).leaves[5] = 2; }},
+    {"branching-node8-palette8", "trees.palette", [](ModelT& m) { branching(m).palette[3] = missing; }},
+    {"branching-node4-float32", "trees", [](ModelT& m) { op(m).output_length = 3; }},
+    {"branching-node4-float32", "trees.base", [](ModelT& m) { branching(m).base.pop_back(); }},
+    {"branching-node4-float32", "trees.base", [](ModelT& m) { branching(m).base[1] = infinity; }},
+    {"branching-node4-float32", "trees.scale", [](ModelT& m) { branching(m).scale = missing; }},
+    {"branching-node6-int16", "trees",
+     [](ModelT& m) {
+       schema::BranchingTreesT& trees = branching(m);
+       trees.node_format = schema::NodeFormat::Node4;
+       trees.tree_nodes = trees.tree_leaves = {0};
+       trees.nodes.clear();
+       for (std::uint32_t tree = 1; tree <= 65536; ++tree) {
+         trees.tree_nodes.push_back(tree);
+         trees.tree_leaves.push_back(tree);
+         trees.nodes.insert(trees.nodes.end(), {0, 255, 0x80, 0x80});
+       }
+       trees.leaves.assign(2 * 65536, 0);
+     }},
+
+    {"symmetric-int16", "trees.inputs.slots", [](ModelT& m) { symmetric(m).inputs->slots[0] = 9; }},
+    {"symmetric-int16", "trees.depth", [](ModelT& m) { symmetric(m).depth = 0; }},
+    {"symmetric-int16", "trees.depth", [](ModelT& m) { symmetric(m).depth = 17; }},
+    {"symmetric-int16", "trees.splits", [](ModelT& m) { symmetric(m).splits.clear(); }},
+    {"symmetric-int16", "trees.splits", [](ModelT& m) { symmetric(m).splits.pop_back(); }},
+    {"symmetric-int16", "trees.splits", [](ModelT& m) { symmetric(m).splits.resize(8 * 13 - 2); }},
+    {"symmetric-int16", "trees.splits", [](ModelT& m) { symmetric(m).splits[10] = 6; }},
+    {"symmetric-int16", "trees.leaves", [](ModelT& m) { symmetric(m).leaves.pop_back(); }},
+    {"symmetric-int16", "trees.leaves", [](ModelT& m) { symmetric(m).splits.resize(8 * 12); }},
+    {"symmetric-palette8", "trees.leaves", [](ModelT& m) { symmetric(m).leaves.back() = 7; }},
+    {"symmetric-palette16", "trees.leaves", [](ModelT& m) { symmetric(m).leaves.back() = 2; }},
+    {"symmetric-float32", "trees.leaves", [](ModelT& m) { put_float(symmetric(m).leaves, 25, -infinity); }},
+    {"symmetric-palette8", "trees", [](ModelT& m) { op(m).output_length = 3; }},
+
+    {"calibrate-isotonic", "calibrate", [](ModelT& m) { op(m, 1).output_length = 1; }},
+    {"calibrate-isotonic", "calibrate.method",
+     [](ModelT& m) { calibrate(m).method = unheard_of<schema::CalibrationMethod>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"calibrate-sigmoid", "calibrate.slope", [](ModelT& m) { calibrate(m).slope = infinity; }},
+    {"calibrate-sigmoid", "calibrate.slope", [](ModelT& m) { calibrate(m).intercept = missing; }},
+    {"calibrate-isotonic", "calibrate.x", [](ModelT& m) { calibrate(m).x.clear(), calibrate(m).y.clear(); }},
+    {"calibrate-isotonic", "calibrate.y", [](ModelT& m) { calibrate(m).y.pop_back(); }},
+    {"calibrate-isotonic", "calibrate.y", [](ModelT& m) { calibrate(m).y.clear(); }},
+    {"calibrate-isotonic", "calibrate.x", [](ModelT& m) { calibrate(m).x[0] = -infinity; }},
+    {"calibrate-isotonic", "calibrate.y", [](ModelT& m) { calibrate(m).y[0] = missing; }},
+    {"calibrate-isotonic", "calibrate.x", [](ModelT& m) { calibrate(m).x[1] = calibrate(m).x[0]; }},
+    {"calibrate-isotonic", "calibrate.x", [](ModelT& m) { std::swap(calibrate(m).x[1], calibrate(m).x[2]); }},
+    {"calibrate-isotonic", "calibrate.x", [](ModelT& m) { calibrate(m).x = {-3e38f, 0, 1, 2, 3e38f}, calibrate(m).x[1] = 3e38f, calibrate(m).x.resize(2), calibrate(m).y.resize(2); }},
+    {"calibrate-isotonic", "calibrate.x", [](ModelT& m) { calibrate(m).x[3] = 1e-40f; }},
+    {"calibrate-isotonic", "calibrate.x", [](ModelT& m) { calibrate(m).y[0] = -3e38f, calibrate(m).y[1] = 3e38f; }},
+
+    {"network", "output", [](ModelT& m) { m.output_length = 0; }},
+    {"network", "output", [](ModelT& m) { m.output_length += 1; }},
+    {"network", "output", [](ModelT& m) { m.output_offset = 65535, m.output_length = 65535; }},
+    {"network", "golden.rows", [](ModelT& m) { m.golden->rows.pop_back(); }},
+    {"network", "golden.outputs", [](ModelT& m) { m.golden->outputs.pop_back(); }},
+    {"network", "golden.outputs", [](ModelT& m) { m.golden->rows.clear(); }},
+    {"network", "golden.outputs", [](ModelT& m) { m.golden->outputs[0] = missing; }},
+    {"network", "golden.tolerance", [](ModelT& m) { m.golden->tolerance = infinity; }},
+    {"network", "golden.tolerance", [](ModelT& m) { m.golden->tolerance = -1e-6f; }},
+};
+
+TEST(Meaning, EveryRuleIsChecked) {
+  for (const Rule& rule : rules) {
+    SampleModel sample = sample_model(rule.sample);
+    add_golden(sample.model, std::vector<float>(4, 1.0f));
+    Bytes bytes = pack(sample.model);
+    ASSERT_EQ(open(bytes).status, TONEARM_OK);
+    rule.break_it(sample.model);
+    bytes = pack(sample.model);
+    const tonearm_diagnostic diagnostic = open(bytes);
+    const std::string where = "line of the rule on " + std::string(rule.part) + ", number " +
+                              std::to_string(&rule - rules) + ": " + diagnostic.part + ": " + diagnostic.rule;
+    EXPECT_EQ(diagnostic.status, rule.status) << where;
+    EXPECT_STREQ(diagnostic.part, rule.part) << where;
+  }
+}
+
+TEST(Meaning, TheMemoryPlanIsThatOfTheProgram) {
+  struct Case {
+    flatbuffers::voffset_t field;
+    const char* part;
+  };
+  for (const Case& c : {Case{schema::MemoryPlan::VT_SLOTS, "memory.slots"},
+                        Case{schema::MemoryPlan::VT_SCRATCH_BYTES, "memory.scratch_bytes"}})
+    for (const std::uint32_t change : {1u, UINT32_MAX, 0x80000000u}) {
+      Bytes bytes = golden_blob(sample_model("symmetric-int16"));
+      const auto* memory =
+          reinterpret_cast<const flatbuffers::Table*>(schema::GetModel(bytes.data())->memory());
+      unsigned char* field = bytes.data() + (memory->GetAddressOf(c.field) - bytes.data());
+      std::uint32_t value = 0;
+      std::memcpy(&value, field, 4);
+      value += change;
+      std::memcpy(field, &value, 4);
+      seal(bytes);
+      EXPECT_EQ(open(bytes).status, TONEARM_INVALID);
+      EXPECT_STREQ(open(bytes).part, c.part);
+    }
+}
+
+/// Sets the byte that tells which member of a union follows.
+template <typename Table>
+void set_kind(Bytes& bytes, const Table& table, flatbuffers::voffset_t field, std::uint8_t kind) {
+  const auto& plain = reinterpret_cast<const flatbuffers::Table&>(table);
+  bytes[static_cast<std::size_t>(plain.GetAddressOf(field) - bytes.data())] = kind;
+  seal(bytes);
+}
+
+TEST(Meaning, KindsThatThisLibraryDoesNotKnowAskForANewerOne) {
+  for (const std::uint8_t kind : std::initializer_list<std::uint8_t>{0, 77}) {
+    const tonearm_status expected = kind == 0 ? TONEARM_INVALID : TONEARM_RUNTIME_TOO_OLD;
+    Bytes bytes = golden_blob(sample_model("network"));
+    set_kind(bytes, *schema::GetModel(bytes.data())->operators()->Get(0), schema::Operator::VT_KIND_TYPE,
+             kind);
+    EXPECT_EQ(open(bytes).status, expected);
+    EXPECT_STREQ(open(bytes).part, "operator.kind");
+    bytes = golden_blob(sample_model("network"));
+    set_kind(bytes, *schema::GetModel(bytes.data())->features()->Get(0), schema::Feature::VT_ENCODER_TYPE,
+             kind);
+    EXPECT_EQ(open(bytes).status, expected);
+    EXPECT_STREQ(open(bytes).part, "feature.encoder");
+  }
+}
+
+}  // namespace
+}  // namespace tonearm
