@@ -267,19 +267,22 @@ schema::OperatorKindUnion branching_trees(const TreeEnsemble& ensemble, LeafStor
         open.push_back(node.left);
       }
     }
-    const auto write = [&](std::uint16_t slice, std::uint8_t bin, std::uint32_t left, bool left_leaf,
-                           std::uint32_t right, bool right_leaf) {
-      const auto child = [&](std::uint32_t index, bool leaf) {
-        switch (trees.node_format) {
-          case schema::NodeFormat::Node4:
-            return put(trees.nodes, static_cast<std::uint8_t>(index | (leaf ? 0x80u : 0)));
-          case schema::NodeFormat::Node6:
-          case schema::NodeFormat::Node8:
-            return put(trees.nodes, static_cast<std::uint16_t>(index | (leaf ? 0x8000u : 0)));
-          case schema::NodeFormat::Node12:
-            return put(trees.nodes, index | (leaf ? 0x80000000u : 0));
-        }
-      };
+    struct Child {
+      std::uint32_t number;  // of the leaf; or how many nodes after its parent the node comes
+      bool leaf;
+    };
+    const auto put_child = [&](Child child) {
+      switch (trees.node_format) {
+        case schema::NodeFormat::Node4:
+          return put(trees.nodes, static_cast<std::uint8_t>(child.number | (child.leaf ? 0x80u : 0)));
+        case schema::NodeFormat::Node6:
+        case schema::NodeFormat::Node8:
+          return put(trees.nodes, static_cast<std::uint16_t>(child.number | (child.leaf ? 0x8000u : 0)));
+        case schema::NodeFormat::Node12:
+          return put(trees.nodes, child.number | (child.leaf ? 0x80000000u : 0));
+      }
+    };
+    const auto put_node = [&](std::uint16_t slice, std::uint8_t bin, Child left, Child right) {
       const bool wide = trees.node_format >= schema::NodeFormat::Node8;
       if (wide)
         put(trees.nodes, slice);
@@ -287,19 +290,20 @@ schema::OperatorKindUnion branching_trees(const TreeEnsemble& ensemble, LeafStor
         put(trees.nodes, static_cast<std::uint8_t>(slice));
       put(trees.nodes, bin);
       if (wide) put(trees.nodes, std::uint8_t{0});
-      child(left, left_leaf);
-      child(right, right_leaf);
+      put_child(left);
+      put_child(right);
       ++node_total;
     };
-    if (preorder.empty()) write(0, 255, 0, true, 0, true);
-    for (const std::int32_t at : preorder) {
-      const TreeNode& node = tree.nodes[static_cast<std::size_t>(at)];
+    if (preorder.empty()) put_node(0, 255, {0, true}, {0, true});
+    for (std::size_t n = 0; n < preorder.size(); ++n) {
+      const TreeNode& node = tree.nodes[static_cast<std::size_t>(preorder[n])];
       const auto [slice, bin] = axes.place(node);
-      const auto is_leaf = [&](std::int32_t child) {
-        return tree.nodes[static_cast<std::size_t>(child)].feature < 0;
+      const auto child = [&](std::int32_t index) {
+        const auto i = static_cast<std::size_t>(index);
+        const bool leaf = tree.nodes[i].feature < 0;
+        return Child{leaf ? number[i] : number[i] - static_cast<std::uint32_t>(n), leaf};
       };
-      write(slice, bin, number[static_cast<std::size_t>(node.left)], is_leaf(node.left),
-            number[static_cast<std::size_t>(node.right)], is_leaf(node.right));
+      put_node(slice, bin, child(node.left), child(node.right));
     }
   }
   trees.tree_nodes.push_back(node_total);

@@ -73,10 +73,11 @@ Calibration fit_platt(std::span<const double> score, std::span<const float> targ
     const double determinant = h00 * h11 - h01 * h01;
     const double d0 = -(h11 * g0 - h01 * g1) / determinant, d1 = -(h00 * g1 - h01 * g0) / determinant;
     const double descent = g0 * d0 + g1 * d1;
-    double length = 1, next = 0;
-    for (; length >= 1e-10; length /= 2) {
-      next = loss(slope + length * d0, intercept + length * d1);
-      if (next < value + 1e-4 * length * descent) break;
+    const auto along = [&](double length) { return loss(slope + length * d0, intercept + length * d1); };
+    double length = 1, next = along(length);
+    while (length >= 1e-10 && !(next < value + 1e-4 * length * descent)) {
+      length /= 2;
+      next = along(length);
     }
     if (length < 1e-10) break;  // minimal to within rounding
     slope += length * d0;

@@ -90,25 +90,22 @@ struct Node12 {
 };
 
 /// Walks trees first .. first + width - 1 in lockstep, so that their memory accesses overlap. No step
-/// branches on a comparison: a child comes after its parent and a leaf is negative, so the larger of
-/// node and child is the next node, or the same one again where the walk has arrived. Writes the
-/// reached leaves, numbered within the whole ensemble.
+/// branches on a comparison: a child is counted from its parent and a leaf is negative, so the larger of
+/// it and 0 is the way to the next node, or nowhere for a walk that has arrived. Writes the reached
+/// leaves, numbered within the whole ensemble.
 template <typename Node, uint32_t width>
 inline void walk(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t* leaf) {
-  const uint8_t* const nodes = trees.nodes;
-  ptrdiff_t root[width];
-  ptrdiff_t at[width];  // the node a walk stands on, numbered within the whole ensemble
-  int32_t next[width];  // the child it came to
-  for (uint32_t i = 0; i < width; ++i) at[i] = root[i] = trees.tree_nodes[first + i];
+  const uint8_t* node[width];
+  int32_t next[width];
+  for (uint32_t i = 0; i < width; ++i)
+    node[i] = trees.nodes + static_cast<size_t>(trees.tree_nodes[first + i]) * Node::bytes;
   int32_t arrived;  // negative when all walks have
   do {
     arrived = -1;
     TONEARM_UNROLL
     for (uint32_t i = 0; i < width; ++i) {
-      const uint8_t* node = nodes + at[i] * Node::bytes;
-      next[i] = Node::child(node, slices[Node::slice(node)] > Node::bin(node) ? 1 : 0);
-      const ptrdiff_t child = root[i] + next[i];
-      at[i] = child > at[i] ? child : at[i];
+      next[i] = Node::child(node[i], slices[Node::slice(node[i])] > Node::bin(node[i]) ? 1 : 0);
+      node[i] += static_cast<size_t>(next[i] > 0 ? next[i] : 0) * Node::bytes;
       arrived &= next[i];
     }
   } while (arrived >= 0);

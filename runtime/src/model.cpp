@@ -380,12 +380,12 @@ class Checker {
           if (leaf && number >= leaf_count)
             return fail(TONEARM_INVALID, "trees.nodes", "a leaf of the same tree", i, begin.Get(tree) + n,
                         number, leaf_count);
-          if (!leaf && number >= count)
-            return fail(TONEARM_INVALID, "trees.nodes", "a child in the same tree", i, begin.Get(tree) + n,
-                        number, count);
-          if (!leaf && number <= n)
+          if (!leaf && number == 0)
             return fail(TONEARM_INVALID, "trees.nodes", "a child comes after its parent", i,
-                        begin.Get(tree) + n, number, n);
+                        begin.Get(tree) + n, number, 1);
+          if (!leaf && number >= count - n)
+            return fail(TONEARM_INVALID, "trees.nodes", "a child in the same tree", i, begin.Get(tree) + n,
+                        number, count - n);
         }
       }
     }
@@ -551,7 +551,10 @@ tonearm_status open(tonearm_model& model, const uint8_t* blob, size_t size, bool
 
 const char* text(const flatbuffers::String* string) { return string == nullptr ? "" : string->c_str(); }
 
-bool same_text(const flatbuffers::String& a, const char* b) { return strcmp(a.c_str(), b) == 0; }
+bool same_text(const flatbuffers::String& a, const char* b) {
+  const size_t length = strlen(b);
+  return a.size() == length && memcmp(a.Data(), b, length) == 0;
+}
 
 /// Copies as much of `filled` as the caller's struct has room for.
 template <typename Struct>
