@@ -11,13 +11,12 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <limits>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -76,15 +75,14 @@ double clock_cost() {
 class Eviction {
  public:
   void operator()() {
-    ++value_;
-    std::memset(bytes_.data(), value_, bytes_.size());
-    sink_ = bytes_[static_cast<unsigned char>(value_) * 4096U];
+    std::memset(bytes_.data(), ++value_, bytes_.size());
+    seen_ = bytes_.back();  // so that the writing cannot be left out
   }
 
  private:
   std::vector<unsigned char> bytes_ = std::vector<unsigned char>(96 << 20);
   int value_ = 0;
-  volatile unsigned char sink_ = 0;
+  volatile unsigned char seen_ = 0;
 };
 
 struct Repetitions {
@@ -117,19 +115,14 @@ double cold(const Repetitions& repetitions, Eviction& evict, double overhead, Ca
 }
 
 void check(tonearm_status status, const std::string& what) {
-  if (status == TONEARM_OK) return;
-  std::fprintf(stderr, "%s: %s\n", what.c_str(), tonearm_status_text(status));
-  std::exit(1);
+  if (status != TONEARM_OK) throw std::runtime_error(what + ": " + tonearm_status_text(status));
 }
 
 /// The file's bytes in words, because a blob wants 4-byte alignment.
 std::vector<std::uint32_t> read_blob(const std::string& path, std::size_t& size) {
   std::ifstream file(path, std::ios::binary);
   const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
-  if (!file) {
-    std::fprintf(stderr, "%s: cannot be read\n", path.c_str());
-    std::exit(1);
-  }
+  if (!file) throw std::runtime_error(path + ": cannot be read");
   size = bytes.size();
   std::vector<std::uint32_t> words(size / 4 + 1);
   if (size > 0) std::memcpy(words.data(), bytes.data(), size);
@@ -204,7 +197,7 @@ nlohmann::ordered_json measure(const std::string& path, const Repetitions& repet
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   std::vector<std::string> blobs;
   std::string json;
   Repetitions repetitions{101, 2 * row_count, 201};
@@ -234,26 +227,26 @@ int main(int argc, char** argv) {
   auto results = nlohmann::ordered_json::array();
   for (const auto& blob : blobs) results.push_back(measure(blob, repetitions, evict, overhead));
 
-  if (json != "-") {
-    std::printf("%-28s %12s %14s %14s %12s %12s %16s\n", "blob", "bytes", "evaluate ns", "cold ns", "open us",
-                "cold us", "without CRC us");
-    for (const auto& r : results) {
-      std::printf("%-28s %12zu %14.1f %14.0f %12.1f %12.1f %16.1f\n",
-                  std::filesystem::path(r["file"].get<std::string>()).filename().c_str(),
-                  r["blob_bytes"].get<std::size_t>(), r["evaluate_warm_ns"].get<double>(),
-                  r["evaluate_cold_ns"].get<double>(), r["open_warm_ns"].get<double>() / 1000,
-                  r["open_cold_ns"].get<double>() / 1000, r["open_without_crc_warm_ns"].get<double>() / 1000);
-    }
-  }
   if (json == "-") {
     std::printf("%s\n", results.dump(2).c_str());
-  } else if (!json.empty()) {
+    return 0;
+  }
+  std::printf("%-28s %12s %14s %14s %12s %12s %16s\n", "blob", "bytes", "evaluate ns", "cold ns", "open us",
+              "cold us", "without CRC us");
+  for (const auto& r : results) {
+    std::printf("%-28s %12zu %14.1f %14.0f %12.1f %12.1f %16.1f\n",
+                std::filesystem::path(r["file"].get<std::string>()).filename().c_str(),
+                r["blob_bytes"].get<std::size_t>(), r["evaluate_warm_ns"].get<double>(),
+                r["evaluate_cold_ns"].get<double>(), r["open_warm_ns"].get<double>() / 1000,
+                r["open_cold_ns"].get<double>() / 1000, r["open_without_crc_warm_ns"].get<double>() / 1000);
+  }
+  if (!json.empty()) {
     std::ofstream file(json);
     file << results.dump(2) << '\n';
-    if (!file.flush()) {
-      std::fprintf(stderr, "%s: cannot be written\n", json.c_str());
-      return 1;
-    }
+    if (!file.flush()) throw std::runtime_error(json + ": cannot be written");
   }
   return 0;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "%s\n", error.what());
+  return 1;
 }

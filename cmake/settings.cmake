@@ -26,8 +26,8 @@ function(tonearm_settings target)
   endif()
   if(TONEARM_SANITIZE)
     set(sanitize -fsanitize=${TONEARM_SANITIZE} -fno-sanitize-recover=all)
-    # At -O0 instrumented training takes minutes.
-    target_compile_options(${target} PRIVATE ${sanitize} -O1 -fno-omit-frame-pointer)
+    # At -O0 instrumented training takes minutes. GCC's flow warnings misread instrumented code.
+    target_compile_options(${target} PRIVATE ${sanitize} -O1 -fno-omit-frame-pointer -Wno-error)
     target_link_options(${target} PRIVATE ${sanitize})
   endif()
 endfunction()

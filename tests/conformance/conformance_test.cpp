@@ -9,8 +9,8 @@
 #include <sstream>
 
 #include "base/files.h"
+#include "conformance/models.h"
 #include "evaluate/blob.h"
-#include "models.h"
 
 namespace tonearm {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
-#include "models.h"
+#include "conformance/models.h"
 
 int main(int argc, char** argv) {
   if (argc != 2) {

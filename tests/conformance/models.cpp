@@ -1,4 +1,4 @@
-#include "models.h"
+#include "conformance/models.h"
 
 #include <algorithm>
 #include <bit>
@@ -158,7 +158,7 @@ class TreeWriter {
   TreeWriter(schema::BranchingTreesT& trees, const std::vector<std::uint32_t>& sizes, Random& random)
       : trees_(trees), sizes_(sizes), random_(random), first_(trees.nodes.size()) {}
 
-  /// Writes a subtree with so many tests; returns how its parent refers to it.
+  /// Writes a subtree with so many tests; returns its number in the tree, a leaf's with the flag.
   std::uint32_t write(std::uint32_t tests) {
     if (tests == 0) return leaf_flag() | leaves++;
     const std::uint32_t number = nodes++;
@@ -167,7 +167,9 @@ class TreeWriter {
     const std::uint32_t left_tests = random_.below(tests);
     const std::uint32_t left = write(left_tests);
     const std::uint32_t right = write(tests - 1 - left_tests);
-    set_children(number, left, right);
+    // Nodes are counted from their parent, leaves from the start of the tree.
+    const auto reference = [&](std::uint32_t child) { return child < leaf_flag() ? child - number : child; };
+    set_children(number, reference(left), reference(right));
     return number;
   }
 

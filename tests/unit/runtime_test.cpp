@@ -166,15 +166,15 @@ std::size_t reached_leaf(const schema::BranchingTreesT& trees, const std::vector
                                                                               : 2;
   const std::size_t bytes = (wide ? 4 : 2) + 2 * index;
   const std::uint64_t flag = 1ull << (8 * index - 1);
-  std::uint64_t node = 0;
-  do {
+  std::uint64_t node = 0, child = 0;
+  while (true) {
     const std::size_t place = (trees.tree_nodes[tree] + node) * bytes;
     const std::size_t slice = wide ? read<std::uint16_t>(trees.nodes, place) : trees.nodes[place];
     const bool right = slices[slice] > trees.nodes[place + (wide ? 2 : 1)];
-    node = 0;
-    std::memcpy(&node, &trees.nodes[place + (wide ? 4 : 2) + (right ? index : 0)], index);
-  } while ((node & flag) == 0);
-  return trees.tree_leaves[tree] + (node ^ flag);
+    std::memcpy(&child, &trees.nodes[place + (wide ? 4 : 2) + (right ? index : 0)], index);
+    if ((child & flag) != 0) return trees.tree_leaves[tree] + (child ^ flag);
+    node += child;
+  }
 }
 
 std::size_t reached_leaf(const schema::SymmetricTreesT& trees, const std::vector<std::uint8_t>& slices,
