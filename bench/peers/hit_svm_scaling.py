@@ -21,9 +21,9 @@ The kernel machines take seconds to minutes per cell and seed, the whole table m
 core; --models names the rows to print.
 
 What it shows: no linear machine gets there. Whatever the scaling, a converged one has .728 to .729 (.721
-to .724 where the scaled columns nearly vanish), one cut short has no more, and the best of 200 random
-splits has .7387. SVC's default RBF kernel has .760 to .761 on the columns scaled alone, with single splits
-from .7577 to .7676 (and .777 with standard scaling): the third figure is most likely a kernel machine's,
+to .724 where the scaled columns nearly vanish), one cut short .7293 at best, and the best of 200 random
+splits has .7387. SVC's default RBF kernel has .760 to .761 on the columns scaled alone, with five splits
+from .7553 to .7676 (and .777 with standard scaling): the third figure is most likely a kernel machine's,
 while the first two are linear ones'.
 """
 
