@@ -137,9 +137,8 @@ def measure_ours(tonearm, recipe, variant, seed, data, blob):
 def lightgbm_latency(booster, rows, folder):
     """Warm and cold nanoseconds of LightGBM's fastest call for one row, one thread."""
     library = folder / "single_row.so"
-    subprocess.run(
-        ["cc", "-std=c99", "-D_POSIX_C_SOURCE=199309L", "-O2", "-shared", "-fPIC",
-         ROOT / "bench/peers/single_row.c", "-o", library], check=True)
+    source = ROOT / "bench/peers/single_row.c"
+    subprocess.run(["cc", "-std=c99", "-O2", "-shared", "-fPIC", source, "-o", library], check=True)
     time_rows = ctypes.CDLL(str(library)).time_rows
     time_rows.restype = ctypes.c_double
 
@@ -191,7 +190,7 @@ def table_text(header, rows):
 
 
 def figure_text(value, form="%.4f"):
-    return "" if value is None else form % value
+    return "" if value is None else form % (round(value, 4) + 0.0)  # + 0.0: no "-0.0000"
 
 
 def size_text(size):
@@ -302,8 +301,9 @@ def self_check():
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Our recipes beside scikit-learn and LightGBM.")
-    parser.add_argument("data", nargs="?", help="folder of hit tracks")
+    parser = argparse.ArgumentParser(prog="bench/peers/run",
+                                     description="Our recipes beside scikit-learn and LightGBM.")
+    parser.add_argument("--data", help="folder of hit tracks")
     parser.add_argument("--seeds", default="1,2,3", help="splits and chance, separated by commas (1,2,3)")
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="RECIPE or RECIPE:VARIANT, by commas")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build/peers", help="folder to work in")
@@ -312,7 +312,7 @@ def main():
     if options.self_check:
         return self_check()
     if options.data is None:
-        parser.error("the folder of hit tracks is missing")
+        parser.error("--data is missing: the folder of hit tracks")
     seeds = [int(seed) for seed in options.seeds.split(",")]
     return run(options.data, seeds, options.systems.split(","), options.out)
 

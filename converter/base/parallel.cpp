@@ -8,6 +8,7 @@
 #include <limits>
 #include <mutex>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -117,8 +118,12 @@ Threads::Threads(unsigned count) : state_(std::make_unique<State>()) {
   const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
   state_->count = count == 0 ? cores : count;
   state_->spins = state_->count <= cores ? 2000 : 0;  // spinning would take the core from a working thread
-  for (unsigned i = 1; i < state_->count; ++i)
-    state_->workers.emplace_back([state = state_.get()] { state->serve(); });
+  try {
+    for (unsigned i = 1; i < state_->count; ++i)
+      state_->workers.emplace_back([state = state_.get()] { state->serve(); });
+  } catch (const std::system_error&) {  // the system allows no more: fewer give the same results
+    state_->count = static_cast<unsigned>(state_->workers.size()) + 1;
+  }
 }
 
 Threads::~Threads() {

@@ -14,7 +14,8 @@ namespace tonearm {
 /// number of threads.
 class Threads {
  public:
-  /// `count` threads in all, the calling one included; 0 means one per core.
+  /// `count` threads in all, the calling one included; 0 means one per core. Fewer if the system allows
+  /// no more.
   explicit Threads(unsigned count);
   ~Threads();
   Threads(const Threads&) = delete;

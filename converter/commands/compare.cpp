@@ -35,12 +35,17 @@ std::string mean_text(const System& system, double (*figure)(const Outcome&), bo
   return four(s.mean) + (with_spread ? " +- " + four(s.deviation) : "");
 }
 
+Recipe recipe_of(const std::string& file, const std::string& variant, const std::string& split,
+                 const Options& options) {
+  Recipe::Choice choice{variant, options.overrides};
+  choice.overrides.push_back("split=\"" + split + "\"");
+  return {file, choice};
+}
+
 System run(const std::string& recipe_file, const std::string& variant, const std::string& split,
            const Options& options, Threads& threads) {
   System system{split, {}, variant, {}, 0, {}};
-  Recipe::Choice choice{variant, options.overrides};
-  choice.overrides.push_back("split=\"" + split + "\"");
-  const Recipe recipe(recipe_file, choice);
+  const Recipe recipe = recipe_of(recipe_file, variant, split, options);
   system.recipe = recipe.root().text("name");
   system.title = recipe.root().text("title", system.recipe + (variant.empty() ? "" : ", " + variant));
   // What others published was measured on random splits.
@@ -92,8 +97,15 @@ void compare(const Options& options) {
     const Recipe recipe(file, {});
     for (const std::string& variant : recipe.variants()) all.emplace_back(file, variant);
   }
+  // A slip in the last recipe shall not be found after hours of training the others.
+  if (!options.json.empty() && options.json != "-") require_writable(options.json);
+  for (const auto& [file, variant] : all)
+    for (const std::string& split : options.splits) {
+      const Recipe recipe = recipe_of(file, variant, split, options);
+      (void)table_spec(recipe.root(), options.data);
+      check_settings(recipe.root());
+    }
   std::vector<System> systems;
-  std::string text;
   nlohmann::ordered_json json = nlohmann::ordered_json::array();
   for (const std::string& split : options.splits) {
     for (const auto& [file, variant] : all) {
@@ -119,9 +131,7 @@ void compare(const Options& options) {
                         {"train_seconds", outcome.train_seconds}});
       }
     }
-    const std::string table = text_of(systems, split, options);
-    if (options.json != "-") std::cout << table << std::flush;
-    text += table;
+    if (options.json != "-") std::cout << text_of(systems, split, options) << std::flush;
   }
   print_report("", json, options.json);
 }
@@ -144,7 +154,9 @@ void add_compare(CLI::App& app) {
   command->add_option("--set", options->overrides, "Override a setting in all of them: KEY=VALUE")
       ->expected(1)
       ->take_all();
-  command->add_option("--threads", options->threads, "0 takes all cores")->capture_default_str();
+  command->add_option("--threads", options->threads, "0 takes all cores")
+      ->check(CLI::Range(0u, 1024u))
+      ->capture_default_str();
   command->add_option("--json", options->json,
                       "Write every single result as JSON to a file, or - for stdout");
   command->callback([options] { compare(*options); });

@@ -26,6 +26,9 @@ void evaluate(const Options& options) {
     throw Error(options.model +
                 ": its card names no recipe and no split, so held-out rows cannot be found; "
                 "only blobs made by 'tonearm train' can be evaluated");
+  if (blob.outputs() != 1)
+    throw Error(options.model + ": it has " + std::to_string(blob.outputs()) +
+                " outputs; only a single probability can be measured");
   const Recipe recipe = Recipe::from_text(model.card->recipe, options.model + " (recipe in the card)");
   const Experiment experiment = load_experiment(recipe.root(), options.data, model.card->split->seed, &model);
   const bool same_data = experiment.split.digest == model.card->split->digest;
@@ -75,7 +78,9 @@ void add_evaluate(CLI::App& app) {
   command->add_option("model", options->model, "The blob, MODEL.tarm")->required();
   command->add_option("--data", options->data, "Folder (or file) with the data")->required();
   command->add_flag("--all-rows", options->all_rows, "Use the training rows too; the result says IN-SAMPLE");
-  command->add_option("--threads", options->threads, "0 takes all cores")->capture_default_str();
+  command->add_option("--threads", options->threads, "0 takes all cores")
+      ->check(CLI::Range(0u, 1024u))
+      ->capture_default_str();
   command->add_option("--json", options->json, "Write the results as JSON to a file, or - for stdout");
   command->callback([options] { evaluate(*options); });
 }

@@ -36,7 +36,9 @@ SplitSpec chosen_split(const Recipe::Section& recipe) {
   const double validation = recipe.section("validation").number("held_out", 0.0, 0, 0.9);
   const Recipe::Section splits = recipe.section("splits");
   const std::vector<std::string> names = splits.keys();
-  const std::string chosen = recipe.choice("split", names.empty() ? "" : names.front(), names);
+  if (names.empty())
+    recipe.fail("splits", "is missing: a table like [splits.random] must say what is held out");
+  const std::string chosen = recipe.choice("split", names.front(), names);
   SplitSpec result;
   for (const std::string& name : names) {
     const SplitSpec spec = read_split(splits.section(name), validation);
@@ -118,6 +120,62 @@ TrainerOptions read_trainer(const Recipe::Section& recipe) {
   return options;
 }
 
+/// All that a recipe says but for its data, features and split.
+struct Settings {
+  TrainerOptions trainer;
+  std::string calibration, calibrate_on;
+  unsigned folds = 0, golden = 0;
+  bool int16 = false;
+  double tolerance = 0;
+};
+
+Settings read_settings(const Recipe::Section& recipe) {
+  Settings settings;
+  settings.trainer = read_trainer(recipe);
+  const Recipe::Section calibration = recipe.section("calibration");
+  settings.calibration = calibration.choice("method", "none", {"none", "platt", "isotonic"});
+  settings.calibrate_on = calibration.choice("on", "validation", {"validation", "folds"});
+  settings.folds = recipe.section("cross_validation").count("folds", 0, 0, 1000);
+  const Recipe::Section blob = recipe.section("blob");
+  settings.int16 = blob.choice("leaves", "exact", {"exact", "int16"}) == "int16";
+  settings.golden = blob.count("golden", 8, 0, 10000);
+  settings.tolerance = blob.number("tolerance", settings.int16 ? 1e-3 : 1e-5, 0, 1);
+  (void)recipe.text("name");
+  for (const char* key : {"title", "version", "task", "label", "licence"}) (void)recipe.text(key, "");
+  (void)recipe.section("published").number("accuracy", 0.0, 0, 1);
+
+  if (settings.calibration != "none" && settings.calibrate_on == "folds" && settings.folds < 2)
+    calibration.fail("on", "is \"folds\", so [cross_validation] folds must be at least 2");
+  if (settings.calibration != "none" && settings.calibrate_on == "validation" &&
+      recipe.section("validation").number("held_out", 0.0, 0, 0.9) == 0)
+    calibration.fail("on", "is \"validation\", so [validation] held_out must be above 0");
+  if (settings.trainer.trainer == "svm" && settings.calibration == "none")
+    calibration.fail(
+        "method",
+        "must be \"platt\" or \"isotonic\" for a support vector machine: its margin is no probability");
+  return settings;
+}
+
+/// Linear models and networks compute nothing from a missing value; said by name, and before training.
+void require_numbers(const Dataset& data, const FeatureProgram& program, const std::string& trainer,
+                     const char* which) {
+  if (trainer == "forest" || trainer == "boosted") return;
+  for (std::size_t feature = 0; feature < data.features; ++feature) {
+    std::size_t missing = 0, infinite = 0;
+    for (std::size_t row = 0; row < data.rows; ++row) {
+      missing += std::isnan(data.row(row)[feature]);
+      infinite += std::isinf(data.row(row)[feature]);
+    }
+    if (missing + infinite == 0) continue;
+    throw Error("the feature '" + program.names[feature] + "' is " + (missing > 0 ? "missing" : "infinite") +
+                " in " + std::to_string(missing > 0 ? missing : infinite) + " of " +
+                std::to_string(data.rows) + " " + which + " rows, but the trainer '" + trainer +
+                "' needs numbers: " +
+                (missing > 0 ? "let [missing] policy fill them (mean, median, zero), or train trees"
+                             : "mend the data or the encoder's scale"));
+  }
+}
+
 /// Trains and gives the score its natural link: a logit becomes a probability, a probability stays one.
 TrainedModel fit(const TrainerOptions& options, const Dataset& data, const Dataset& validation,
                  const Training& training) {
@@ -177,19 +235,21 @@ void fill_card(schema::CardT& card, const Recipe& recipe, const Experiment& expe
   const Recipe::Section root = recipe.root();
   card.name = root.text("name");
   card.version = root.text("version", "1");
-  card.task = root.text("task", "");
-  card.label = root.text("label", "");
+  const std::string target = root.section("data").text("target");
+  card.task = root.text("task", target);
+  card.label = root.text("label", target + " is 1");
   card.licence = root.text("licence", "");
   card.producer = "tonearm " + std::to_string(TONEARM_VERSION_MAJOR) + "." +
                   std::to_string(TONEARM_VERSION_MINOR) + "." + std::to_string(TONEARM_VERSION_PATCH);
   card.synthetic = experiment.synthetic;
-  card.data = (experiment.synthetic ? "SYNTHETIC: " : "") + root.section("data").text("description", "") +
-              ", " + std::to_string(experiment.table.rows) + " rows of " +
+  const std::string description = root.section("data").text("description", "");
+  card.data = (experiment.synthetic ? "SYNTHETIC: " : "") + description + (description.empty() ? "" : ", ") +
+              std::to_string(experiment.table.rows) + " rows of " +
               std::to_string(experiment.table.files.size()) +
               (experiment.table.files.size() == 1 ? " file" : " files");
-  const std::vector<float> target = targets(experiment.table, experiment.split.training);
-  card.base_rate = static_cast<float>(std::accumulate(target.begin(), target.end(), 0.0) /
-                                      static_cast<double>(target.size()));
+  const std::vector<float> labels = targets(experiment.table, experiment.split.training);
+  card.base_rate = static_cast<float>(std::accumulate(labels.begin(), labels.end(), 0.0) /
+                                      static_cast<double>(labels.size()));
   card.split = std::make_unique<schema::SplitT>();
   card.split->rule = experiment.split.rule;
   card.split->seed = seed;
@@ -232,8 +292,14 @@ TableSpec table_spec(const Recipe::Section& recipe, const std::filesystem::path&
   const Recipe::Section columns = recipe.section("columns");
   const std::vector<std::string> drop = data.texts("drop");
   const auto add = [&](const char* key, ColumnType type) {
-    for (const std::string& name : columns.texts(key))
-      if (std::find(drop.begin(), drop.end(), name) == drop.end()) spec.columns.push_back({name, type, {}});
+    for (const std::string& name : columns.texts(key)) {
+      if (std::find(drop.begin(), drop.end(), name) != drop.end()) continue;
+      if (name == spec.target)
+        columns.fail(key, "lists the target '" + name + "': a model that reads its answer is a leak");
+      for (const ColumnSpec& before : spec.columns)
+        if (before.name == name) columns.fail(key, "lists '" + name + "', which is listed before");
+      spec.columns.push_back({name, type, {}});
+    }
   };
   add("numbers", ColumnType::number);
   add("categories", ColumnType::category);
@@ -244,10 +310,6 @@ TableSpec table_spec(const Recipe::Section& recipe, const std::filesystem::path&
         std::find(categories.begin(), categories.end(), name) == categories.end())
       data.fail("drop", "names '" + name + "', which [columns] does not list");
   }
-  for (const ColumnSpec& column : spec.columns)
-    if (column.name == spec.target)
-      columns.fail("numbers",
-                   "lists the target '" + spec.target + "': a model that reads its answer is a leak");
   const Recipe::Section where = data.section("where");
   for (const std::string& name : where.keys()) spec.filters.push_back({name, where.numbers(name)});
   const SplitSpec split = chosen_split(recipe);
@@ -257,12 +319,20 @@ TableSpec table_spec(const Recipe::Section& recipe, const std::filesystem::path&
   return spec;
 }
 
+void check_settings(const Recipe::Section& recipe) { (void)read_settings(recipe); }
+
 Experiment load_experiment(const Recipe::Section& recipe, const std::filesystem::path& folder,
                            std::uint32_t seed, const schema::ModelT* vocabulary_of) {
   TableSpec spec = table_spec(recipe, folder);
-  if (vocabulary_of != nullptr)
+  if (vocabulary_of != nullptr) {
+    const auto same_name = [](const ColumnSpec& asked, const auto& held) { return asked.name == held->name; };
+    if (!std::equal(spec.columns.begin(), spec.columns.end(), vocabulary_of->columns.begin(),
+                    vocabulary_of->columns.end(), same_name))
+      throw Error(
+          "the recipe in the card lists other columns than the blob reads: it was not made by this recipe");
     for (std::size_t i = 0; i < spec.columns.size(); ++i)
       spec.columns[i].vocabulary = vocabulary_of->columns[i]->vocabulary;
+  }
   Experiment experiment;
   experiment.table = read_table(spec);
   const SplitSpec split = chosen_split(recipe);
@@ -300,59 +370,47 @@ std::vector<double> blob_probabilities(const Blob& blob, const Table& table,
 Outcome run_experiment(const Recipe& recipe, const Experiment& experiment, std::uint32_t seed,
                        Threads& threads, const Checkpoint& checkpoint) {
   const Recipe::Section root = recipe.root();
-  const TrainerOptions options = read_trainer(root);
-  const Recipe::Section calibration = root.section("calibration");
-  const std::string method = calibration.choice("method", "none", {"none", "platt", "isotonic"});
-  const std::string calibrate_on = calibration.choice("on", "validation", {"validation", "folds"});
-  const unsigned folds = root.section("cross_validation").count("folds", 0, 0, 1000);
-  const Recipe::Section blob_section = root.section("blob");
-  const bool int16 = blob_section.choice("leaves", "exact", {"exact", "int16"}) == "int16";
-  const unsigned golden = blob_section.count("golden", 8, 0, 10000);
-  const Recipe::Section published = root.section("published");
-  (void)published.number("accuracy", 0.0, 0, 1);
-  (void)root.text("title", "");
+  const Settings settings = read_settings(root);
   Outcome outcome;
-  outcome.tolerance = blob_section.number("tolerance", int16 ? 1e-3 : 1e-5, 0, 1);
-  if (method != "none" && calibrate_on == "folds" && folds < 2)
-    calibration.fail("on", "is \"folds\", so [cross_validation] folds must be at least 2");
-  if (options.trainer == "svm" && method == "none")
-    calibration.fail(
-        "method",
-        "must be \"platt\" or \"isotonic\" for a support vector machine: its margin is no probability");
-  if (method != "none" && calibrate_on == "validation" && experiment.split.validation.empty())
-    calibration.fail("on", "is \"validation\", so [validation] held_out must be above 0");
+  outcome.tolerance = settings.tolerance;
   fill_card(*(outcome.model.card = std::make_unique<schema::CardT>()), recipe, experiment, seed);
   FeatureProgram program = fit_features(root, experiment.table, experiment.split.training, threads);
   recipe.require_all_known();  // everything has been read: complain now, not after hours of training
 
   Training training{threads, seed, root.text("name") + ", seed " + std::to_string(seed), "final", checkpoint};
-  std::vector<double> calibration_scores;
-  std::vector<float> calibration_targets;
-  if (folds > 0) {
-    calibration_scores = cross_validate(root, experiment, options, folds, training, outcome.folds);
-    calibration_targets = targets(experiment.table, experiment.split.training);
-  }
-
   const Dataset data = collect(program, experiment.table, experiment.split.training, threads);
   const Dataset validation = collect(program, experiment.table, experiment.split.validation, threads);
   const Dataset held_out = collect(program, experiment.table, experiment.split.held_out, threads);
+  require_numbers(data, program, settings.trainer.trainer, "training");
+  require_numbers(validation, program, settings.trainer.trainer, "validation");
+  require_numbers(held_out, program, settings.trainer.trainer, "held-out");
+
+  std::vector<double> calibration_scores;
+  std::vector<float> calibration_targets;
+  if (settings.folds > 0) {
+    calibration_scores =
+        cross_validate(root, experiment, settings.trainer, settings.folds, training, outcome.folds);
+    calibration_targets = targets(experiment.table, experiment.split.training);
+  }
+
   const auto start = std::chrono::steady_clock::now();
-  TrainedModel trained = fit(options, data, validation, training);
+  TrainedModel trained = fit(settings.trainer, data, validation, training);
   outcome.train_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  if (method != "none") {
-    if (calibrate_on == "validation") {
+  if (settings.calibration != "none") {
+    if (settings.calibrate_on == "validation") {
       calibration_scores = reference_probabilities(trained, validation, threads, true);
       calibration_targets = validation.target;
     }
-    trained.calibration = method == "platt" ? fit_platt(calibration_scores, calibration_targets)
-                                            : fit_isotonic(calibration_scores, calibration_targets);
+    trained.calibration = settings.calibration == "platt"
+                              ? fit_platt(calibration_scores, calibration_targets)
+                              : fit_isotonic(calibration_scores, calibration_targets);
   }
 
   auto card = std::move(outcome.model.card);
   outcome.model = std::move(program.model);
   outcome.model.card = std::move(card);
   append_predictor(outcome.model, trained, program.first, program.count,
-                   int16 ? LeafStorage::int16 : LeafStorage::exact);
+                   settings.int16 ? LeafStorage::int16 : LeafStorage::exact);
 
   // The blob as it will ship, against the model as it was trained.
   const std::vector<double> reference = reference_probabilities(trained, held_out, threads);
@@ -385,7 +443,8 @@ Outcome run_experiment(const Recipe& recipe, const Experiment& experiment, std::
   filled.conversion->largest_change = static_cast<float>(outcome.largest_change);
   filled.conversion->mean_change = static_cast<float>(outcome.mean_change);
   filled.conversion->tolerance = static_cast<float>(outcome.tolerance);
-  if (golden > 0) add_golden(outcome.model, golden_rows(experiment.table, experiment.split.held_out, golden));
+  if (settings.golden > 0)
+    add_golden(outcome.model, golden_rows(experiment.table, experiment.split.held_out, settings.golden));
   outcome.blob = pack(outcome.model);
   const Blob finished(outcome.blob, "the new blob");  // whatever is written can be opened
   return outcome;

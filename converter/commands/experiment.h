@@ -31,6 +31,9 @@ struct Experiment {
 /// data.folder where there is one.
 TableSpec table_spec(const Recipe::Section& recipe, const std::filesystem::path& folder);
 
+/// Throws Error for a wrong setting of the trainer, calibration, card or blob, without looking at data.
+void check_settings(const Recipe::Section& recipe);
+
 /// Reads and splits. `vocabulary_of` (may be null) is a blob whose vocabularies are used instead of those
 /// that the files hold.
 Experiment load_experiment(const Recipe::Section& recipe, const std::filesystem::path& folder,

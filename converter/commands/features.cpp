@@ -17,6 +17,12 @@ struct Options {
   unsigned seed = 1, threads = 0;
 };
 
+void append_name(std::string& text, const std::string& name) {
+  text += ",\"";
+  for (const char c : name) text += c == '"' ? "\"\"" : std::string(1, c);
+  text += '"';
+}
+
 void append_number(std::string& text, float value) {
   if (std::isnan(value)) return;  // an empty cell is missing
   char digits[32];
@@ -39,12 +45,15 @@ void append_rows(std::string& text, FeatureProgram& program, const Table& table,
 }
 
 void features(const Options& options) {
+  require_writable(options.out);
   const Recipe recipe(options.recipe, options.choice);
+  check_settings(recipe.root());
   Threads threads(options.threads);
   const Experiment experiment = load_experiment(recipe.root(), options.data, options.seed);
   FeatureProgram program = fit_features(recipe.root(), experiment.table, experiment.split.training, threads);
+  recipe.require_all_known();
   std::string text = "split,target";
-  for (const std::string& name : program.names) text += ",\"" + name + "\"";
+  for (const std::string& name : program.names) append_name(text, name);
   text += '\n';
   append_rows(text, program, experiment.table, experiment.split.training, "train", threads);
   append_rows(text, program, experiment.table, experiment.split.validation, "validation", threads);
@@ -69,7 +78,9 @@ void add_features(CLI::App& app) {
       ->take_all();
   command->add_option("--split", options->split, "One of the recipe's [splits]");
   command->add_option("--seed", options->seed, "Decides the split")->capture_default_str();
-  command->add_option("--threads", options->threads, "0 takes all cores")->capture_default_str();
+  command->add_option("--threads", options->threads, "0 takes all cores")
+      ->check(CLI::Range(0u, 1024u))
+      ->capture_default_str();
   command->callback([options] {
     if (!options->split.empty()) options->choice.overrides.push_back("split=\"" + options->split + "\"");
     features(*options);

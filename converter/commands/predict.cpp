@@ -61,7 +61,9 @@ void add_predict(CLI::App& app) {
   command->add_option("--rows", options->rows, "A CSV file (or .csv.gz); columns are found by name")
       ->required();
   command->add_option("--out", options->out, "Write to a file instead of stdout");
-  command->add_option("--threads", options->threads, "0 takes all cores")->capture_default_str();
+  command->add_option("--threads", options->threads, "0 takes all cores")
+      ->check(CLI::Range(0u, 1024u))
+      ->capture_default_str();
   command->callback([options] { predict(*options); });
 }
 

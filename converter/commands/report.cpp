@@ -1,8 +1,12 @@
 #include "commands/report.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdarg>
 #include <cstdio>
+#include <cstring>
 #include <iostream>
 
 #include "base/error.h"
@@ -59,12 +63,27 @@ nlohmann::ordered_json metrics_json(const Metrics& metrics) {
           {"log_loss", metrics.log_loss}, {"calibration_error", metrics.calibration_error}};
 }
 
+void require_writable(const std::filesystem::path& file) {
+  const auto fail = [&](const std::string& reason) {
+    throw Error("cannot write '" + file.string() + "': " + reason);
+  };
+  if (file.filename().empty() || std::filesystem::is_directory(file))
+    fail("a file must be named, not a folder");
+  const std::filesystem::path folder = file.has_parent_path() ? file.parent_path() : ".";
+  if (!std::filesystem::is_directory(folder)) fail("there is no folder '" + folder.string() + "'");
+  // A file is replaced by renaming another one, a device is written to.
+  const bool device = std::filesystem::exists(file) && !std::filesystem::is_regular_file(file);
+  if (::access(device ? file.c_str() : folder.c_str(), W_OK) != 0) fail(std::strerror(errno));
+}
+
 void print_report(const std::string& text, const nlohmann::ordered_json& json, const std::string& json_path) {
+  // Names of files need not be UTF-8, but JSON must be.
+  const std::string json_text = json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   if (json_path == "-") {
-    std::cout << json.dump(2) << "\n";
+    std::cout << json_text;
   } else {
     std::cout << text;
-    if (!json_path.empty()) write_file(json_path, json.dump(2) + "\n");
+    if (!json_path.empty()) write_file(json_path, json_text);
   }
   std::cout.flush();
   if (!std::cout) throw Error("standard output cannot be written to: is the disk full, or the reader gone?");

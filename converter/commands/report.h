@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -18,6 +19,9 @@ std::string table_text(const std::vector<std::vector<std::string>>& rows);
 std::string bytes_text(double bytes);
 
 nlohmann::ordered_json metrics_json(const Metrics& metrics);
+
+/// Throws Error if `file` could not be written: before hours of training rather than after them.
+void require_writable(const std::filesystem::path& file);
 
 /// Prints `text`, and `json` to `json_path` if that is not empty; "-" is stdout, and then `text` is not
 /// printed.

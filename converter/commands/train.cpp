@@ -19,16 +19,6 @@ struct Options {
   bool resume = false;
 };
 
-/// Fails before hours of training rather than after them.
-void require_writable(const std::filesystem::path& out) {
-  const auto folder = out.has_parent_path() ? out.parent_path() : std::filesystem::path(".");
-  if (!std::filesystem::is_directory(folder))
-    throw Error("cannot write '" + out.string() + "': the folder '" + folder.string() + "' does not exist");
-  const std::filesystem::path probe = out.string() + ".probe";
-  write_file(probe, std::string_view{});
-  std::filesystem::remove(probe);
-}
-
 std::string text_of(const Experiment& experiment, const Outcome& outcome, const Options& options) {
   const schema::CardT& card = *outcome.model.card;
   std::string text;
@@ -62,6 +52,7 @@ std::string text_of(const Experiment& experiment, const Outcome& outcome, const 
 
 void train(const Options& options) {
   require_writable(options.out);
+  if (!options.json.empty() && options.json != "-") require_writable(options.json);
   const Recipe recipe(options.recipe, options.choice);
   Threads threads(options.threads);
   const Experiment experiment = load_experiment(recipe.root(), options.data, options.seed);
@@ -104,6 +95,8 @@ void add_train(CLI::App& app) {
   command->add_option("--seed", options->seed, "Decides the split and all chance in training")
       ->capture_default_str();
   command->add_option("--threads", options->threads, "0 takes all cores; the blob does not depend on it")
+      ->check(CLI::Range(0u, 1024u))
+
       ->capture_default_str();
   command->add_flag("--resume", options->resume,
                     "Go on where an interrupted run of the same training stopped");

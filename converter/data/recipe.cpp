@@ -173,8 +173,12 @@ void Recipe::require_all_known() const {
 }
 
 std::string Recipe::merged_text() const {
+  // Strings always in double quotes: toml++ would put one that holds a quote between single ones, even
+  // if it holds those, too, and could not read it again.
+  constexpr auto flags = toml::toml_formatter::default_flags & ~toml::format_flags::allow_literal_strings &
+                         ~toml::format_flags::allow_multi_line_strings;
   std::ostringstream out;
-  out << document_->table;
+  out << toml::toml_formatter(document_->table, flags);
   return out.str();
 }
 
@@ -196,7 +200,7 @@ std::string Recipe::Section::choice(const std::string& key, const std::string& o
   if (std::find(allowed.begin(), allowed.end(), word) != allowed.end()) return word;
   std::string list;
   for (const std::string& one : allowed) list += (list.empty() ? "" : ", ") + one;
-  fail(key, "is '" + word + "'; it must be one of: " + list);
+  fail(key, (has(key) ? "is '" + word + "'" : "is missing") + "; it must be one of: " + list);
 }
 
 double Recipe::Section::number(const std::string& key, std::optional<double> otherwise, double low,

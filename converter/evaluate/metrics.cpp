@@ -37,6 +37,13 @@ double area_under_curve(std::span<const double> probability, std::span<const flo
 
 Metrics measure(std::span<const double> probability, std::span<const float> target) {
   if (probability.empty()) throw Error("there are no rows to measure on: the split holds out nothing");
+  const auto missing =
+      std::count_if(probability.begin(), probability.end(), [](double p) { return std::isnan(p); });
+  if (missing > 0)
+    throw Error("the model gives no number for " + std::to_string(missing) + " of " +
+                std::to_string(probability.size()) +
+                " rows: they miss a value that its missing-value policy does not fill, or hold one so large "
+                "that it overflows");
   constexpr std::size_t bins = 15;
   struct Bin {
     double rows = 0, probability = 0, positives = 0;

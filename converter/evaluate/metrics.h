@@ -18,7 +18,7 @@ struct Metrics {
   double calibration_error = 0;
 };
 
-/// Throws Error for no rows.
+/// Throws Error for no rows, and where a probability is NaN.
 Metrics measure(std::span<const double> probability, std::span<const float> target);
 
 struct Spread {

@@ -297,8 +297,8 @@ class Checker {
                     begin.Get(axis), begin.Get(axis + 1));
       slices += slices_of(begin.Get(axis + 1) - begin.Get(axis));
       for (uint32_t t = begin.Get(axis); t < begin.Get(axis + 1); ++t) {
-        // The bounds are minus and plus infinity: no NaN in disguise.
-        if (thresholds.Get(t) < -2139095041 || thresholds.Get(t) > 2139095040)
+        // The bounds are minus and plus infinity: no NaN in disguise. -1 would be -0, which is written as 0.
+        if (thresholds.Get(t) < -2139095041 || thresholds.Get(t) > 2139095040 || thresholds.Get(t) == -1)
           return fail(TONEARM_INVALID, "trees.inputs.thresholds", "the ordered bits of a number", i, t,
                       static_cast<uint32_t>(thresholds.Get(t)), 2139095040);
         if (t > begin.Get(axis) && thresholds.Get(t - 1) >= thresholds.Get(t))

@@ -48,7 +48,7 @@ schema::ModelT empty_model(const std::string& name) {
 }
 
 /// Rows of the values that are most likely to go wrong, and of ordinary ones.
-std::vector<float> awkward_rows(std::size_t count, std::vector<float> edges, std::uint64_t seed) {
+std::vector<float> awkward_rows(std::size_t count, const std::vector<float>& edges, std::uint64_t seed) {
   std::vector<float> values = {missing, infinity, -infinity, 0.0f, -0.0f, 1e-40f, -1e-40f, 3.4e38f, -3.4e38f};
   for (const float edge : edges)
     values.insert(values.end(), {edge, std::nextafterf(edge, infinity), std::nextafterf(edge, -infinity)});
@@ -197,7 +197,8 @@ class TreeWriter {
     trees_.nodes[at + slice_bytes()] = bin;
   }
   void set_children(std::uint32_t number, std::uint32_t left, std::uint32_t right) {
-    std::uint8_t* children = &trees_.nodes[first_ + (number + 1) * node_bytes() - 2 * index_bytes()];
+    const std::size_t end = first_ + std::size_t{number + 1} * node_bytes();
+    std::uint8_t* children = &trees_.nodes[end - std::size_t{2} * index_bytes()];
     std::memcpy(children, &left, index_bytes());
     std::memcpy(children + index_bytes(), &right, index_bytes());
   }
@@ -288,7 +289,7 @@ SampleModel encoder_sample() {
   append({loudness, tempo}, 2, std::move(scale));
   schema::OneHotT with_unknown;
   with_unknown.unknown_slot = true;
-  append({key}, 5, std::move(with_unknown));
+  append({key}, 5, with_unknown);
   append({key}, 4, schema::OneHotT{});
   schema::OrdinalT ordinal;
   ordinal.values = {0.5f, -1, 7, 1e-40f};
@@ -323,7 +324,7 @@ SampleModel network_sample() {
       append_feature(model, {loudness, tempo, year}, 3, as<schema::EncoderUnion>(std::move(scale)));
   schema::ProjectionT projection;
   projection.mean = weights(3);
-  projection.components = weights(3 * 18);
+  projection.components = weights(54);
   first = append_feature(
       model, {first, static_cast<std::uint16_t>(first + 1), static_cast<std::uint16_t>(first + 2)}, 18,
       as<schema::EncoderUnion>(std::move(projection)));

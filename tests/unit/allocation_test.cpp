@@ -15,6 +15,7 @@ namespace {
 std::atomic<std::size_t> allocations = 0;
 }  // namespace
 
+// The names that the linker asks for. NOLINTBEGIN(bugprone-reserved-identifier)
 extern "C" {
 void* __real_malloc(std::size_t size);
 void* __real_calloc(std::size_t count, std::size_t size);
@@ -32,7 +33,8 @@ void* __wrap_realloc(void* memory, std::size_t size) {
   ++allocations;
   return __real_realloc(memory, size);
 }
-}
+}  // extern "C"
+// NOLINTEND(bugprone-reserved-identifier)
 
 // Not inlined, so that the compiler sees pairs of new and delete, and not of new and free.
 #define TONEARM_REPLACED __attribute__((noinline))

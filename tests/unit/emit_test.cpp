@@ -258,8 +258,7 @@ TEST(Trees, ScoresAreWithinTheRoundingOfFloat32) {
         for (const TreeNode& node : tree.nodes) largest = std::max(largest, std::abs(node.value));
       const double unit = storage == LeafStorage::int16 ? 0.1 * largest / 32767 : 0;
       const double rounding = std::numeric_limits<float>::epsilon() / 2;
-      const double bound =
-          200 * unit / 2 + rounding * (200 * 0.1 * largest + 1.7) * (1 + 200 / 16 + 1 + 4 + 3);
+      const double bound = 200 * unit / 2 + rounding * (200 * 0.1 * largest + 1.7) * (1 + 13 + 4 + 3);
       const Blob blob = blob_of({made.ensemble, {}}, shape.features, storage);
       std::vector<float> out(2);
       for (int n = 0; n < 300; ++n) {
@@ -388,8 +387,8 @@ TEST(Pack, TheSameModelGivesTheSameBytes) {
     const Shape shape = {"", 6, 20, 2, 40, 300};
     schema::ModelT model =
         model_of({random_ensemble(random, shape, 0, whole_leaves(random, 50)).ensemble, {}}, 6);
-    std::vector<float> rows;
-    for (int i = 0; i < 60; ++i) rows.push_back(static_cast<float>(random.normal()));
+    std::vector<float> rows(60);
+    for (float& cell : rows) cell = static_cast<float>(random.normal());
     add_golden(model, rows);
     return pack(model);
   };

@@ -188,7 +188,7 @@ TEST(Damage, SeveralNumbersChanged) {
     for (int n = 0; n < 4000; ++n) {
       Bytes bytes = whole;
       for (std::uint32_t changes = 1 + random.below(4); changes > 0; --changes) {
-        const std::uint32_t width = 1u << random.below(3);
+        const std::size_t width = std::size_t{1} << random.below(3);
         // Half of the changes hit the tables rather than the bulk, which most of the bytes are.
         const std::size_t reach =
             random.below(2) == 0 ? whole.size() : std::min<std::size_t>(whole.size(), 600);
@@ -212,7 +212,7 @@ TEST(Damage, SeveralNumbersChanged) {
             value += random.below(9) - 4;
             break;
           case 4:  // something else of the same file
-            std::memcpy(&value, &whole[random.below(static_cast<std::uint32_t>(whole.size() / 4)) * 4],
+            std::memcpy(&value, &whole[random.below(static_cast<std::uint32_t>(whole.size() - 4)) & ~3u],
                         width);
             break;
         }
@@ -434,7 +434,7 @@ const Rule rules[] = {
        one_hot.unknown_slot = true;  // and no other
        feature(m, 0).inputs.resize(1);
        feature(m, 0).output_length = 1;
-       feature(m, 0).encoder.Set(std::move(one_hot));
+       feature(m, 0).encoder.Set(schema::OneHotT{one_hot});
      }},
     {"encoders", "feature.inputs", [](ModelT& m) { feature(m, 4).inputs.push_back(0); }},
     {"encoders", "feature", [](ModelT& m) { feature(m, 4).output_length = 2, ++feature(m, 5).output_offset, ++feature(m, 6).output_offset; }},
@@ -492,6 +492,7 @@ const Rule rules[] = {
      [](ModelT& m) { axes(m).threshold_begin[3] = UINT32_MAX; }},
     {"branching-node4-float32", "trees.inputs.thresholds", [](ModelT& m) { axes(m).thresholds[0] = INT32_MIN; }},
     {"branching-node4-float32", "trees.inputs.thresholds", [](ModelT& m) { axes(m).thresholds[6] = INT32_MAX; }},
+    {"branching-node4-float32", "trees.inputs.thresholds", [](ModelT& m) { axes(m).thresholds[0] = -1; }},
     {"branching-node4-float32", "trees.inputs.thresholds",
      [](ModelT& m) { axes(m).thresholds[4] = axes(m).thresholds[3]; }},
     {"branching-node4-float32", "trees.inputs",
@@ -555,7 +556,7 @@ const Rule rules[] = {
          trees.tree_leaves.push_back(tree);
          trees.nodes.insert(trees.nodes.end(), {0, 255, 0x80, 0x80});
        }
-       trees.leaves.assign(2 * 65536, 0);
+       trees.leaves.assign(131072, 0);
      }},
 
     {"symmetric-int16", "trees.inputs.slots", [](ModelT& m) { symmetric(m).inputs->slots[0] = 9; }},
@@ -563,10 +564,10 @@ const Rule rules[] = {
     {"symmetric-int16", "trees.depth", [](ModelT& m) { symmetric(m).depth = 17; }},
     {"symmetric-int16", "trees.splits", [](ModelT& m) { symmetric(m).splits.clear(); }},
     {"symmetric-int16", "trees.splits", [](ModelT& m) { symmetric(m).splits.pop_back(); }},
-    {"symmetric-int16", "trees.splits", [](ModelT& m) { symmetric(m).splits.resize(8 * 13 - 2); }},
+    {"symmetric-int16", "trees.splits", [](ModelT& m) { symmetric(m).splits.resize(102); }},
     {"symmetric-int16", "trees.splits", [](ModelT& m) { symmetric(m).splits[10] = 6; }},
     {"symmetric-int16", "trees.leaves", [](ModelT& m) { symmetric(m).leaves.pop_back(); }},
-    {"symmetric-int16", "trees.leaves", [](ModelT& m) { symmetric(m).splits.resize(8 * 12); }},
+    {"symmetric-int16", "trees.leaves", [](ModelT& m) { symmetric(m).splits.resize(96); }},
     {"symmetric-palette8", "trees.leaves", [](ModelT& m) { symmetric(m).leaves.back() = 7; }},
     {"symmetric-palette16", "trees.leaves", [](ModelT& m) { symmetric(m).leaves.back() = 2; }},
     {"symmetric-float32", "trees.leaves", [](ModelT& m) { put_float(symmetric(m).leaves, 25, -infinity); }},

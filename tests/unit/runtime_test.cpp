@@ -240,7 +240,7 @@ std::vector<double> operated(const schema::OperatorT& op, const std::vector<floa
   if (const auto* trees = op.kind.AsBranchingTrees())
     out = scored(*trees, trees->tree_nodes.size() - 1, op, slots);
   if (const auto* trees = op.kind.AsSymmetricTrees())
-    out = scored(*trees, trees->splits.size() / (2u * trees->depth), op, slots);
+    out = scored(*trees, trees->splits.size() / 2 / trees->depth, op, slots);
   if (const auto* calibrate = op.kind.AsCalibrate())
     for (std::size_t i = 0; i < op.output_length; ++i)
       out.push_back(calibrated(*calibrate, at(slots, op.input_offset + i)));

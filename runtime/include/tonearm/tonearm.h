@@ -22,8 +22,8 @@
  * in bounded time and stack (under 1 kB), and reads nothing outside the blob, the row and the scratch.
  *
  * Numbers. Tree models give the same bits on every target; networks agree to 1e-6. Callers may run in
- * any rounding mode and with denormals flushed: tree decisions do not change, probabilities then agree
- * to 1e-6.
+ * any rounding mode and with denormals flushed: probabilities then agree to 1e-6, and decisions of trees
+ * on columns do not change. (A tree that reads a computed feature sees it rounded as the caller's mode says.)
  *
  * Growth. Structs that start with `struct_size` may gain fields at their end. Set struct_size to the
  * sizeof you compiled with; the library fills only what fits. Enumerators never change their value.
