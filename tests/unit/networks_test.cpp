@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "features/pca.h"
+#include "folder.h"
 #include "train/calibration.h"
 #include "train/dense.h"
 #include "train/linear.h"
@@ -221,8 +222,8 @@ TEST_P(LinearLosses, DataAtFaultIsNamed) {
 /// poll, and the next resumes from its checkpoint.
 template <class Train>
 auto in_pieces(const std::vector<int>& interruptions, Train train) {
-  const auto path = std::filesystem::path(testing::TempDir()) / "networks_test.checkpoint";
-  std::filesystem::remove(path);
+  const Folder folder;
+  const auto path = folder / "checkpoint";
   for (const int polls : interruptions) {
     polls_before_interrupt = polls;
     EXPECT_THROW(train(Checkpoint(path, "fingerprint", true)), Interrupted);
