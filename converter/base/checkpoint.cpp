@@ -1,6 +1,11 @@
 #include "base/checkpoint.h"
 
+#include <zlib.h>
+
+#include <cstdint>
+#include <cstring>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <utility>
 
 #include "base/error.h"
@@ -10,12 +15,32 @@ namespace tonearm {
 
 using nlohmann::json;
 
+namespace {
+
+// The file is CBOR and then its CRC-32: a flipped bit would otherwise resume to another model.
+constexpr std::size_t crc_bytes = 4;
+
+std::uint32_t crc_of(std::span<const unsigned char> bytes) {
+  return static_cast<std::uint32_t>(crc32_z(crc32(0, nullptr, 0), bytes.data(), bytes.size()));
+}
+
+/// What the bytes of a checkpoint say; null where they are damaged.
+json read(const std::vector<unsigned char>& bytes) {
+  if (bytes.size() < crc_bytes) return nullptr;
+  const std::span content(bytes.data(), bytes.size() - crc_bytes);
+  std::uint32_t crc;
+  std::memcpy(&crc, content.data() + content.size(), crc_bytes);
+  return crc == crc_of(content) ? json::from_cbor(content.begin(), content.end(), true, false) : nullptr;
+}
+
+}  // namespace
+
 Checkpoint::Checkpoint(std::filesystem::path path, std::string fingerprint, bool resume)
     : path_(std::move(path)), resume_(resume) {
   content_ = std::make_shared<json>(json{{"fingerprint", fingerprint}, {"stages", json::object()}});
   if (!resume_ || path_.empty() || !std::filesystem::exists(path_)) return;
   const std::string advice = "; train without --resume, or delete the file";
-  json saved = json::from_cbor(read_file(path_), true, false);
+  json saved = read(read_file(path_));
   if (!saved.is_object() || !saved.contains("fingerprint") || !saved.contains("stages") ||
       !saved["stages"].is_object())
     throw Error("the checkpoint " + path_.string() + " is damaged" + advice);
@@ -36,7 +61,11 @@ std::optional<json> Checkpoint::load(const std::string& stage) const {
 void Checkpoint::save(const std::string& stage, const json& state) const {
   if (path_.empty()) return;
   (*content_)["stages"][stage] = state;
-  write_file(path_, json::to_cbor(*content_));
+  std::vector<unsigned char> bytes = json::to_cbor(*content_);
+  const std::uint32_t crc = crc_of(bytes);
+  bytes.resize(bytes.size() + crc_bytes);
+  std::memcpy(bytes.data() + bytes.size() - crc_bytes, &crc, crc_bytes);
+  write_file(path_, bytes);
 }
 
 void Checkpoint::remove() const {

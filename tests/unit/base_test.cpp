@@ -267,6 +267,18 @@ TEST(Checkpoint, ADamagedFileIsRefusedAtEveryLength) {
   }
 }
 
+TEST(Checkpoint, AFlippedBitAnywhereIsRefused) {
+  const Folder folder;
+  Checkpoint(folder / "c", "one", false).save("final", {{"weights", {1, 2, 3}}});
+  const auto bytes = read_file(folder / "c");
+  for (std::size_t bit = 0; bit < bytes.size() * 8; ++bit) {
+    auto damaged = bytes;
+    damaged[bit / 8] = static_cast<unsigned char>(damaged[bit / 8] ^ 1u << bit % 8);
+    write_file(folder / "c", damaged);
+    EXPECT_TRUE(contains(error_of([&] { Checkpoint(folder / "c", "one", true); }), "is damaged")) << bit;
+  }
+}
+
 TEST(Checkpoint, ADefaultOneNeitherSavesNorLoads) {
   const Checkpoint none;
   none.save("final", 1);
