@@ -28,7 +28,9 @@ toml::table parse(const std::string& text, const std::string& name) {
 /// Lays `over` upon `base`: tables key by key, everything else whole. Nodes are moved, because a moved
 /// node keeps its place in the file for messages and a copied one does not.
 void merge(toml::table& base, toml::table&& over) {
-  for (auto&& [key, node] : over) {
+  for (auto&& entry : over) {
+    const toml::key& key = entry.first;
+    toml::node& node = entry.second;
     toml::node* existing = base.get(key.str());
     if (existing != nullptr && existing->is_table() && node.is_table()) {
       merge(*existing->as_table(), std::move(*node.as_table()));
@@ -196,7 +198,7 @@ std::string Recipe::Section::text(const std::string& key, const std::string& oth
 
 std::string Recipe::Section::choice(const std::string& key, const std::string& otherwise,
                                     const std::vector<std::string>& allowed) const {
-  const std::string word = text(key, otherwise);
+  std::string word = text(key, otherwise);
   if (std::find(allowed.begin(), allowed.end(), word) != allowed.end()) return word;
   std::string list;
   for (const std::string& one : allowed) list += (list.empty() ? "" : ", ") + one;

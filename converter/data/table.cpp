@@ -233,6 +233,7 @@ class Reader {
   static std::vector<std::size_t> places(const std::vector<Named>& wanted, const CsvReader& reader,
                                          const fs::path& file) {
     std::vector<std::size_t> result;
+    result.reserve(wanted.size());
     for (const Named& item : wanted) result.push_back(*place(name_of(item), reader, file, true));
     return result;
   }

@@ -89,8 +89,8 @@ typedef enum tonearm_status {
     TONEARM_NOT_A_MODEL = 20, /**< The bytes are not a Tonearm blob at all. */
     TONEARM_TRUNCATED = 21,   /**< The blob has fewer (or more) bytes than it says it has. */
     TONEARM_MALFORMED = 22,   /**< Its structure is broken: an offset leads outside, a field is missing. */
-    TONEARM_INVALID = 23,     /**< The structure holds, but its meaning does not: an index, a size, a weight. */
-    TONEARM_CORRUPT = 24,     /**< The checksum does not match: some byte has changed. */
+    TONEARM_INVALID = 23, /**< The structure holds, but its meaning does not: an index, a size, a weight. */
+    TONEARM_CORRUPT = 24, /**< The checksum does not match: some byte has changed. */
 
     /* 30-39: blob and library do not fit each other; update one of them. */
     TONEARM_RUNTIME_TOO_OLD = 30, /**< The blob needs a newer library: update the app. */
@@ -109,12 +109,12 @@ TONEARM_API const char *tonearm_status_text(tonearm_status status) TONEARM_NOEXC
 typedef struct tonearm_diagnostic {
     uint32_t struct_size; /**< sizeof(tonearm_diagnostic), set by the caller. */
     tonearm_status status;
-    const char *part;     /**< What was looked at, e.g. "operator.nodes"; never NULL after a call. */
-    const char *rule;     /**< What should hold, e.g. "a child comes after its parent"; never NULL. */
-    uint32_t index;       /**< Which feature, operator or column; UINT32_MAX where that has no meaning. */
-    uint32_t element;     /**< Which element of the part; UINT32_MAX where that has no meaning. */
-    uint64_t found;       /**< The value that was found. */
-    uint64_t limit;       /**< The value that it was compared with. */
+    const char *part; /**< What was looked at, e.g. "operator.nodes"; never NULL after a call. */
+    const char *rule; /**< What should hold, e.g. "a child comes after its parent"; never NULL. */
+    uint32_t index;   /**< Which feature, operator or column; UINT32_MAX where that has no meaning. */
+    uint32_t element; /**< Which element of the part; UINT32_MAX where that has no meaning. */
+    uint64_t found;   /**< The value that was found. */
+    uint64_t limit;   /**< The value that it was compared with. */
 } tonearm_diagnostic;
 
 /** Writes a diagnostic as one line of text, always terminated if capacity > 0, and cut where it does
@@ -188,7 +188,8 @@ typedef struct tonearm_info {
  * @retval TONEARM_NULL_ARGUMENT    model or info is NULL
  * @retval TONEARM_NOT_OPEN
  * @retval TONEARM_BAD_STRUCT_SIZE  info->struct_size is smaller than that of version 0.1 */
-TONEARM_API tonearm_status tonearm_model_info(const tonearm_model *model, tonearm_info *info) TONEARM_NOEXCEPT;
+TONEARM_API tonearm_status tonearm_model_info(const tonearm_model *model,
+                                              tonearm_info *info) TONEARM_NOEXCEPT;
 
 /** When a player knows a column. */
 typedef enum tonearm_source {
