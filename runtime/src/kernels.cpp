@@ -139,8 +139,8 @@ inline float sum_leaves(const TreesView& trees, uint32_t first, uint32_t count, 
     uint32_t leaf[lane_count];
     uint32_t found = 0;
     for (; block - found >= 8; found += 8) find.template operator()<8>(first + done + found, leaf + found);
-    for (; block - found >= 2; found += 2) find.template operator()<2>(first + done + found, leaf + found);
-    if (block > found) find.template operator()<1>(first + done + found, leaf + found);
+    for (; block - found >= 4; found += 4) find.template operator()<4>(first + done + found, leaf + found);
+    for (; block > found; ++found) find.template operator()<1>(first + done + found, leaf + found);
     switch (trees.leaf_kind) {
       case LeafKind::float32:
         for (uint32_t i = 0; i < block; ++i)
