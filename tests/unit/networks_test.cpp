@@ -55,16 +55,6 @@ Dataset exclusive_or() {
   return data;
 }
 
-template <class Function>
-std::string error_of(Function function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no Error";
-}
-
 #define EXPECT_ERROR_SAYS(words, ...)                                             \
   do {                                                                            \
     const std::string said = error_of([&] { static_cast<void>(__VA_ARGS__); });   \
