@@ -1,33 +1,20 @@
+#include "evaluate.h"
+
 #include <string.h>
 
+#include "columns.h"
 #include "kernels.h"
 #include "numbers.h"
 #include "program.h"
 
 namespace tonearm::runtime {
-namespace {
 
-constexpr float missing = __builtin_nanf("");
-
-/// The index a category value stands for, or `count` if it is unknown.
 uint32_t category_index(float value, uint32_t count) {
   // Written so that NaN fails the comparison.
   if (!(value >= 0 && value < static_cast<float>(count))) return count;
   const uint32_t index = static_cast<uint32_t>(value);
   // As integers, because a processor that flushes denormals takes 1e-40 for 0.
   return ordered(float_bits(static_cast<float>(index))) == ordered(float_bits(value)) ? index : count;
-}
-
-/// Copies the row into the first slots, as the missing-value policy of each column says.
-void load_row(const tonearm_model& model, const Plan& plan, const float* row, float* slots) {
-  const float* fill = missing_fill(model);
-  for (uint32_t i = 0; i < plan.columns; ++i) slots[i] = row[i];
-  if (plan.has_categories != 0)
-    for (uint32_t i = 0; i < plan.columns; ++i) {
-      const uint32_t count = category_count(model, i);
-      if (count > 0 && category_index(slots[i], count) == count) slots[i] = missing;
-    }
-  for (uint32_t i = 0; i < plan.columns; ++i) slots[i] = is_nan(slots[i]) ? fill[i] : slots[i];
 }
 
 void run_feature(const FeatureView& feature, float* slots) {
@@ -72,8 +59,32 @@ void run_feature(const FeatureView& feature, float* slots) {
         out[i] = sum;
       }
       break;
+    case EncoderKind::difference:
+      for (uint32_t i = 0; i < feature.output_count; ++i)
+        out[i] = slots[in[i]] - slots[in[feature.output_count + i]];
+      break;
+    case EncoderKind::distance: {
+      const uint32_t pairs = feature.input_count / 2;
+      float sum = 0;
+      for (uint32_t i = 0; i < pairs; ++i) {
+        const float difference = slots[in[i]] - slots[in[pairs + i]];
+        sum += difference * difference;
+      }
+      out[0] = sum / static_cast<float>(pairs);
+      break;
+    }
+    case EncoderKind::fact:
+    case EncoderKind::lag:
+    case EncoderKind::mean:
+    case EncoderKind::window:
+    case EncoderKind::total:
+    case EncoderKind::streak:
+    case EncoderKind::repeats:
+      break;  // a session's business
   }
 }
+
+namespace {
 
 void activate(ActivationKind kind, float* values, uint32_t count) {
   switch (kind) {
@@ -113,6 +124,8 @@ float interpolate(const CalibrateView& points, float x) {
   return points.y[low] + share * (points.y[high] - points.y[low]);
 }
 
+}  // namespace
+
 void run_operator(const OperatorView& op, float* slots, uint8_t* slices) {
   const float* in = slots + op.input;
   float* out = slots + op.output;
@@ -127,7 +140,7 @@ void run_operator(const OperatorView& op, float* slots, uint8_t* slices) {
     case OperatorType::symmetric_trees: {
       const auto sum = op.type == OperatorType::branching_trees ? sum_branching : sum_symmetric;
       const uint32_t trees = op.trees.trees / op.output_count;
-      bin_inputs(op.trees, in, slices);
+      bin_inputs(op.trees, in, 0, op.trees.axes, slices);
       for (uint32_t k = 0; k < op.output_count; ++k)
         out[k] = op.trees.base[k] + op.trees.scale * sum(op.trees, slices, k * trees, trees);
       break;
@@ -140,14 +153,87 @@ void run_operator(const OperatorView& op, float* slots, uint8_t* slices) {
   }
 }
 
+namespace {
+
+bool is_ensemble(const OperatorView& op) {
+  return op.type == OperatorType::branching_trees || op.type == OperatorType::symmetric_trees;
+}
+
+/// Shared memory of an ensemble: the sums of the context part, the known bits of symmetric trees, the slices.
+struct SharedMemory {
+  SharedTrees* sums;
+  uint8_t* numbers;
+  uint8_t* slices;
+
+  SharedMemory(const OperatorView& op, uint8_t* bytes)
+      : sums(reinterpret_cast<SharedTrees*>(bytes)),
+        numbers(bytes + sizeof(SharedTrees)),
+        slices(numbers +
+               (op.type == OperatorType::symmetric_trees ? static_cast<size_t>(op.trees.trees) * 4 : 0)) {}
+};
+
+/// Sums over all outputs of an ensemble that share nothing, because there are several.
+bool is_shared(const OperatorView& op) { return is_ensemble(op) && op.output_count == 1; }
+
 /// The scratch holds the slots, then the binned inputs of one tree ensemble at a time.
 void evaluate(const tonearm_model& model, const Plan& plan, const float* row, void* scratch, float* out) {
   float* slots = static_cast<float*>(scratch);
   uint8_t* slices = static_cast<uint8_t*>(scratch) + static_cast<size_t>(plan.slots) * sizeof(float);
-  load_row(model, plan, row, slots);
+  for (uint32_t i = 0; i < plan.columns; ++i) slots[i] = row[i];
+  apply_policy(model, plan, 0, plan.columns, slots);
   for (uint32_t i = 0; i < plan.features; ++i) run_feature(feature_at(model, i), slots);
   for (uint32_t i = 0; i < plan.operators; ++i) run_operator(operator_at(model, i), slots, slices);
   for (uint32_t i = 0; i < plan.output_count; ++i) out[i] = slots[plan.output + i];
+}
+
+float evaluate_golden(const tonearm_model& model, const Plan& plan, void* scratch) {
+  const GoldenView golden = golden_of(model);
+  float* slots = static_cast<float*>(scratch);
+  float largest = 0;
+  for (uint32_t n = 0; n < plan.golden_rows; ++n) {
+    // The outputs are read where the program leaves them, so no room is needed for a copy.
+    float* outputs = slots + plan.output;
+    evaluate(model, plan, golden.rows + static_cast<size_t>(n) * plan.columns, scratch, outputs);
+    for (uint32_t i = 0; i < plan.output_count; ++i)
+      largest = larger_difference(largest, outputs[i],
+                                  golden.outputs[static_cast<size_t>(n) * plan.output_count + i]);
+  }
+  return largest;
+}
+
+}  // namespace
+
+uint32_t shared_bytes(const OperatorView& op) {
+  if (!is_ensemble(op)) return 0;
+  const uint32_t symmetric = op.type == OperatorType::symmetric_trees ? op.trees.trees : 0;
+  return static_cast<uint32_t>(tree_scratch_bytes(op.trees.slices, symmetric));
+}
+
+void share_operator(const OperatorView& op, const float* slots, uint8_t* shared) {
+  if (!is_shared(op)) return;
+  const SharedMemory memory(op, shared);
+  bin_inputs(op.trees, slots + op.input, 0, op.trees.context_axes, memory.slices);
+  if (op.type == OperatorType::symmetric_trees)
+    share_symmetric(op.trees, memory.slices, *memory.sums, memory.numbers);
+  else
+    share_branching(op.trees, memory.slices, *memory.sums);
+}
+
+void run_shared_operator(const OperatorView& op, float* slots, uint8_t* shared) {
+  if (!is_shared(op)) return run_operator(op, slots, shared);
+  const SharedMemory memory(op, shared);
+  bin_inputs(op.trees, slots + op.input, op.trees.context_axes, op.trees.axes,
+             memory.slices + op.trees.context_slices);
+  const float sum = op.type == OperatorType::symmetric_trees
+                        ? sum_shared_symmetric(op.trees, memory.slices, *memory.sums, memory.numbers)
+                        : sum_shared_branching(op.trees, memory.slices, *memory.sums);
+  slots[op.output] = op.trees.base[0] + op.trees.scale * sum;
+}
+
+float larger_difference(float largest, float found, float expected) {
+  const float difference = found < expected ? expected - found : found - expected;
+  if (is_nan(difference)) return bits_float(0x7f800000u);  // infinitely wrong, and stays so
+  return difference > largest ? difference : largest;
 }
 
 tonearm_status check_scratch(const Plan& plan, const void* scratch, size_t size) {
@@ -155,7 +241,6 @@ tonearm_status check_scratch(const Plan& plan, const void* scratch, size_t size)
   return size < plan.scratch_bytes ? TONEARM_SCRATCH_TOO_SMALL : TONEARM_OK;
 }
 
-}  // namespace
 }  // namespace tonearm::runtime
 
 extern "C" {
@@ -172,6 +257,7 @@ tonearm_status tonearm_evaluate(const tonearm_model* model, const float* row, ui
     return TONEARM_NULL_ARGUMENT;
   if (!is_open(*model)) return TONEARM_NOT_OPEN;
   const Plan plan = plan_of(*model);
+  if (plan.has_session()) return TONEARM_NOT_A_TABLE_MODEL;
   if (columns != plan.columns) return TONEARM_WRONG_COLUMNS;
   if (const tonearm_status status = check_scratch(plan, scratch, scratch_size); status != TONEARM_OK)
     return status;
@@ -187,22 +273,10 @@ tonearm_status tonearm_model_self_test(const tonearm_model* model, void* scratch
   if (plan.golden_rows == 0) return TONEARM_NO_GOLDEN;
   if (const tonearm_status status = check_scratch(plan, scratch, scratch_size); status != TONEARM_OK)
     return status;
-  const GoldenView golden = golden_of(*model);
-  float* slots = static_cast<float*>(scratch);
-  float largest = 0;
-  for (uint32_t n = 0; n < plan.golden_rows; ++n) {
-    // The outputs are read where the program leaves them, so no room is needed for a copy.
-    float* outputs = slots + plan.output;
-    evaluate(*model, plan, golden.rows + static_cast<size_t>(n) * plan.columns, scratch, outputs);
-    for (uint32_t i = 0; i < plan.output_count; ++i) {
-      const float expected = golden.outputs[static_cast<size_t>(n) * plan.output_count + i];
-      const float difference = outputs[i] < expected ? expected - outputs[i] : outputs[i] - expected;
-      if (is_nan(difference)) largest = bits_float(0x7f800000u);  // infinitely wrong, and stays so
-      if (difference > largest) largest = difference;
-    }
-  }
+  const float largest =
+      plan.has_session() ? replay_golden(*model, plan, scratch) : evaluate_golden(*model, plan, scratch);
   if (largest_difference != nullptr) *largest_difference = largest;
-  return largest <= golden.tolerance ? TONEARM_OK : TONEARM_SELF_TEST_FAILED;
+  return largest <= golden_of(*model).tolerance ? TONEARM_OK : TONEARM_SELF_TEST_FAILED;
 }
 
 }  // extern "C"

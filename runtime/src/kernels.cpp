@@ -18,6 +18,8 @@ namespace {
 
 constexpr uint32_t lane_count = 16;
 
+static_assert(sizeof(SharedTrees::lanes) == lane_count * sizeof(float));
+
 float reduce(float (&lanes)[lane_count]) {
   for (uint32_t step = lane_count / 2; step > 0; step /= 2)
     for (uint32_t i = 0; i < step; ++i) lanes[i] += lanes[i + step];
@@ -128,45 +130,105 @@ inline void look_up(const TreesView& trees, const uint8_t* slices, uint32_t firs
   }
 }
 
-/// Adds up the leaves of `count` trees, 16 at a time. find<width>(tree, leaf) finds the leaves of `width`
-/// trees at once.
+/// The leaves of symmetric trees whose first levels, those of the context, have been asked: `numbers` has the
+/// answers and how many they are. Trees that are looked up together begin at the lowest level that any of
+/// them has left; asking again what is known already gives the same bits.
+template <uint32_t width>
+inline void look_up_rest(const TreesView& trees, const uint8_t* slices, const uint8_t* numbers,
+                         uint32_t first, uint32_t* leaf) {
+  const uint32_t depth = trees.depth;
+  const uint8_t* split = trees.nodes + static_cast<size_t>(first) * depth * 2;
+  const uint8_t* known = numbers + static_cast<size_t>(first) * 4;
+  uint32_t level = depth;
+  TONEARM_UNROLL
+  for (uint32_t i = 0; i < width; ++i) {
+    leaf[i] = ((first + i) << depth) + load16(known + 4 * i);
+    level = known[4 * i + 2] < level ? known[4 * i + 2] : level;
+  }
+  for (; level < depth; ++level) {
+    const uint8_t* at = split + 2 * level;
+    TONEARM_UNROLL
+    for (uint32_t i = 0; i < width; ++i, at += 2 * depth)
+      leaf[i] |= static_cast<uint32_t>(slices[at[0]] > at[1]) << level;
+  }
+}
+
+/// Adds the leaves of trees [first, last) to the sums, 16 at a time; `first` begins a block of its output.
+/// find<width>(tree, leaf) finds the leaves of `width` trees at once.
 template <typename Find>
-inline float sum_leaves(const TreesView& trees, uint32_t first, uint32_t count, const Find& find) {
-  float lanes[lane_count] = {};
-  int32_t codes = 0;
-  for (uint32_t done = 0; done < count; done += lane_count) {
-    const uint32_t block = count - done < lane_count ? count - done : lane_count;
+inline void add_leaves(const TreesView& trees, uint32_t first, uint32_t last, SharedTrees& sums,
+                       const Find& find) {
+  for (; first < last; first += lane_count) {
+    const uint32_t block = last - first < lane_count ? last - first : lane_count;
     uint32_t leaf[lane_count];
     uint32_t found = 0;
-    for (; block - found >= 8; found += 8) find.template operator()<8>(first + done + found, leaf + found);
-    for (; block - found >= 4; found += 4) find.template operator()<4>(first + done + found, leaf + found);
-    for (; block > found; ++found) find.template operator()<1>(first + done + found, leaf + found);
+    for (; block - found >= 8; found += 8) find.template operator()<8>(first + found, leaf + found);
+    for (; block - found >= 4; found += 4) find.template operator()<4>(first + found, leaf + found);
+    for (; block > found; ++found) find.template operator()<1>(first + found, leaf + found);
     switch (trees.leaf_kind) {
       case LeafKind::float32:
         for (uint32_t i = 0; i < block; ++i)
-          lanes[i] += bits_float(load32(trees.leaves + static_cast<size_t>(leaf[i]) * 4));
+          sums.lanes[i] += bits_float(load32(trees.leaves + static_cast<size_t>(leaf[i]) * 4));
         break;
       case LeafKind::int16:
         for (uint32_t i = 0; i < block; ++i)
-          codes += static_cast<int16_t>(load16(trees.leaves + static_cast<size_t>(leaf[i]) * 2));
+          sums.codes += static_cast<int16_t>(load16(trees.leaves + static_cast<size_t>(leaf[i]) * 2));
         break;
       case LeafKind::palette8:
-        for (uint32_t i = 0; i < block; ++i) lanes[i] += trees.palette[trees.leaves[leaf[i]]];
+        for (uint32_t i = 0; i < block; ++i) sums.lanes[i] += trees.palette[trees.leaves[leaf[i]]];
         break;
       case LeafKind::palette16:
         for (uint32_t i = 0; i < block; ++i)
-          lanes[i] += trees.palette[load16(trees.leaves + static_cast<size_t>(leaf[i]) * 2)];
+          sums.lanes[i] += trees.palette[load16(trees.leaves + static_cast<size_t>(leaf[i]) * 2)];
         break;
     }
   }
-  return trees.leaf_kind == LeafKind::int16 ? static_cast<float>(codes) : reduce(lanes);
+}
+
+float total(const TreesView& trees, SharedTrees& sums) {
+  return trees.leaf_kind == LeafKind::int16 ? static_cast<float>(sums.codes) : reduce(sums.lanes);
 }
 
 template <typename Node>
-float sum_walks(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t count) {
-  return sum_leaves(trees, first, count, [&]<uint32_t width>(uint32_t tree, uint32_t* leaf) {
+void add_walks(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t last,
+               SharedTrees& sums) {
+  add_leaves(trees, first, last, sums, [&]<uint32_t width>(uint32_t tree, uint32_t* leaf) {
     walk<Node, width>(trees, slices, tree, leaf);
   });
+}
+
+void add_branching(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t last,
+                   SharedTrees& sums) {
+  switch (trees.node_kind) {
+    case NodeKind::node4:
+      return add_walks<Node4>(trees, slices, first, last, sums);
+    case NodeKind::node6:
+      return add_walks<Node6>(trees, slices, first, last, sums);
+    case NodeKind::node8:
+      return add_walks<Node8>(trees, slices, first, last, sums);
+    case NodeKind::node12:
+      break;
+  }
+  add_walks<Node12>(trees, slices, first, last, sums);
+}
+
+void add_symmetric(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t last,
+                   SharedTrees& sums) {
+  const auto add = [&]<uint32_t depth>() {
+    add_leaves(trees, first, last, sums, [&]<uint32_t width>(uint32_t tree, uint32_t* leaf) {
+      look_up<width, depth>(trees, slices, tree, leaf);
+    });
+  };
+  switch (trees.depth) {
+    case 4:
+      return add.template operator()<4>();
+    case 5:
+      return add.template operator()<5>();
+    case 6:
+      return add.template operator()<6>();
+    default:
+      return add.template operator()<0>();
+  }
 }
 
 }  // namespace
@@ -180,8 +242,8 @@ float dot(const float* a, const float* b, uint32_t count) {
   return reduce(lanes);
 }
 
-void bin_inputs(const TreesView& trees, const float* input, uint8_t* slices) {
-  for (uint32_t axis = 0; axis < trees.axes; ++axis) {
+void bin_inputs(const TreesView& trees, const float* input, uint32_t first, uint32_t last, uint8_t* slices) {
+  for (uint32_t axis = first; axis < last; ++axis) {
     const uint32_t begin = trees.threshold_begin[axis];
     const uint32_t count = trees.threshold_begin[axis + 1] - begin;
     const float value = input[trees.slots[axis]];
@@ -197,35 +259,52 @@ void bin_inputs(const TreesView& trees, const float* input, uint8_t* slices) {
 }
 
 float sum_branching(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t count) {
-  switch (trees.node_kind) {
-    case NodeKind::node4:
-      return sum_walks<Node4>(trees, slices, first, count);
-    case NodeKind::node6:
-      return sum_walks<Node6>(trees, slices, first, count);
-    case NodeKind::node8:
-      return sum_walks<Node8>(trees, slices, first, count);
-    case NodeKind::node12:
-      break;
-  }
-  return sum_walks<Node12>(trees, slices, first, count);
+  SharedTrees sums = {};
+  add_branching(trees, slices, first, first + count, sums);
+  return total(trees, sums);
 }
 
 float sum_symmetric(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t count) {
-  const auto sum = [&]<uint32_t depth>() {
-    return sum_leaves(trees, first, count, [&]<uint32_t width>(uint32_t tree, uint32_t* leaf) {
-      look_up<width, depth>(trees, slices, tree, leaf);
-    });
-  };
-  switch (trees.depth) {
-    case 4:
-      return sum.template operator()<4>();
-    case 5:
-      return sum.template operator()<5>();
-    case 6:
-      return sum.template operator()<6>();
-    default:
-      return sum.template operator()<0>();
+  SharedTrees sums = {};
+  add_symmetric(trees, slices, first, first + count, sums);
+  return total(trees, sums);
+}
+
+void share_branching(const TreesView& trees, const uint8_t* slices, SharedTrees& shared) {
+  shared = {};
+  add_branching(trees, slices, 0, trees.context_trees, shared);
+}
+
+float sum_shared_branching(const TreesView& trees, const uint8_t* slices, const SharedTrees& shared) {
+  SharedTrees sums = shared;
+  add_branching(trees, slices, trees.context_trees, trees.trees, sums);
+  return total(trees, sums);
+}
+
+void share_symmetric(const TreesView& trees, const uint8_t* slices, SharedTrees& shared, uint8_t* numbers) {
+  shared = {};
+  add_symmetric(trees, slices, 0, trees.context_trees, shared);
+  const uint32_t depth = trees.depth;
+  const uint8_t* split = trees.nodes + static_cast<size_t>(trees.context_trees) * depth * 2;
+  for (uint32_t tree = trees.context_trees; tree < trees.trees; ++tree, split += 2 * depth) {
+    uint32_t number = 0, level = 0;
+    for (; level < depth && split[2 * level] < trees.context_slices; ++level)
+      number |= static_cast<uint32_t>(slices[split[2 * level]] > split[2 * level + 1]) << level;
+    uint8_t* known = numbers + static_cast<size_t>(tree) * 4;
+    known[0] = static_cast<uint8_t>(number);
+    known[1] = static_cast<uint8_t>(number >> 8);
+    known[2] = static_cast<uint8_t>(level);
   }
+}
+
+float sum_shared_symmetric(const TreesView& trees, const uint8_t* slices, const SharedTrees& shared,
+                           const uint8_t* numbers) {
+  SharedTrees sums = shared;
+  add_leaves(trees, trees.context_trees, trees.trees, sums,
+             [&]<uint32_t width>(uint32_t tree, uint32_t* leaf) {
+               look_up_rest<width>(trees, slices, numbers, tree, leaf);
+             });
+  return total(trees, sums);
 }
 
 }  // namespace tonearm::runtime

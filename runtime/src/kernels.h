@@ -10,11 +10,20 @@ namespace tonearm::runtime {
 /// 16 partial sums, element i into lane i mod 16, then lane i + lane i+8, i+4, i+2, i+1.
 float dot(const float* a, const float* b, uint32_t count);
 
-/// Fills the bytes of all slices of an ensemble from its input values; see TreeInputs in the schema.
-void bin_inputs(const TreesView& trees, const float* input, uint8_t* slices);
+/// Fills the bytes of the slices of axes [first, last) from an ensemble's input values; see TreeInputs in the
+/// schema. `slices` is where those of axis `first` begin.
+void bin_inputs(const TreesView& trees, const float* input, uint32_t first, uint32_t last, uint8_t* slices);
 
 /// The sums over the trees [first, first + count) of their reached leaves, unscaled.
 float sum_branching(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t count);
 float sum_symmetric(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t count);
+
+/// The same in two steps, for many rows with the same values on the context axes: what those alone decide,
+/// and then the whole sum, to the same bits. `numbers` has 4 bytes for each symmetric tree.
+void share_branching(const TreesView& trees, const uint8_t* slices, SharedTrees& shared);
+float sum_shared_branching(const TreesView& trees, const uint8_t* slices, const SharedTrees& shared);
+void share_symmetric(const TreesView& trees, const uint8_t* slices, SharedTrees& shared, uint8_t* numbers);
+float sum_shared_symmetric(const TreesView& trees, const uint8_t* slices, const SharedTrees& shared,
+                           const uint8_t* numbers);
 
 }  // namespace tonearm::runtime

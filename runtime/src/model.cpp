@@ -1,7 +1,9 @@
 // Opens blobs and answers questions about them. The one source file that includes FlatBuffers.
 
+#include <stddef.h>
 #include <tonearm/tonearm.h>
 
+#include "columns.h"
 #include "crc32.h"
 #include "numbers.h"
 #include "program.h"
@@ -20,6 +22,8 @@ using Vector = flatbuffers::Vector<T>;
 constexpr uint32_t no_index = UINT32_MAX;
 constexpr uint32_t max_slots = 65535;
 constexpr uint32_t max_symmetric_depth = 16;
+constexpr uint64_t max_session_elements = 1u << 18;
+constexpr uint64_t max_scratch_bytes = 1u << 28;
 
 template <typename T>
 uint32_t size_of(const Vector<T>* vector) {
@@ -42,6 +46,11 @@ class Checker {
   bool model(const fb::Model& model, Plan& plan) {
     const uint32_t columns = model.columns()->size();
     frontier_ = columns;
+    columns_ = columns;
+    for (uint32_t& end : end_) end = columns;
+    session_ = model.session() != nullptr;
+    leaky_ = model.card()->leaky();
+    plan.leaky = leaky_ ? 1 : 0;
     plan.columns = columns;
     plan.features = model.features()->size();
     plan.operators = model.operators()->size();
@@ -50,6 +59,9 @@ class Checker {
       return false;
     for (uint32_t i = 0; i < columns; ++i)
       if (!column(*model.columns()->Get(i), model.missing_fill()->Get(i), i, plan)) return false;
+    if (session_ ? !session(model, plan)
+                 : !equal("fields", "none in a model without session", no_index, size_of(model.fields()), 0))
+      return false;
     for (uint32_t i = 0; i < plan.features; ++i)
       if (!feature(*model.features()->Get(i), i)) return false;
     for (uint32_t i = 0; i < plan.operators; ++i)
@@ -57,19 +69,44 @@ class Checker {
     plan.output = model.output_offset();
     plan.output_count = model.output_length();
     plan.slots = frontier_;
-    plan.scratch_bytes = frontier_ * 4 + (slices_ + 3) / 4 * 4;
+    if (session_) {
+      plan.first_context_feature = first_feature_[1];
+      plan.first_candidate_feature = first_feature_[2];
+      plan.first_candidate_operator = first_operator_[2];
+      if (!limit("features", "a session of at most 1 MB", no_index, state_elements_, max_session_elements))
+        return false;
+      plan.session_bytes =
+          static_cast<uint32_t>((session_header_bytes + (uint64_t{columns} + state_elements_) * 4));
+      const uint64_t scratch = uint64_t{frontier_} * 4 + tree_bytes_ + plan.session_bytes;
+      if (!limit("operators", "a scratch below 256 MB", no_index, scratch, max_scratch_bytes)) return false;
+      plan.scratch_bytes = static_cast<uint32_t>(scratch);
+    } else {
+      plan.scratch_bytes = frontier_ * 4 + (slices_ + 3) / 4 * 4;
+    }
     const fb::MemoryPlan& memory = *model.memory();
     return limit("output", "at least one slot", no_index, plan.output_count - 1u, max_slots) &&
            at_most("output", "ends within the slots", no_index, plan.output + plan.output_count, frontier_) &&
            equal("memory.slots", "as many as the program uses", no_index, memory.slots(), frontier_) &&
            equal("memory.scratch_bytes", "as many as the program uses", no_index, memory.scratch_bytes(),
                  plan.scratch_bytes) &&
-           equal("memory.session_bytes", "none in a model without session", no_index, memory.session_bytes(),
-                 0) &&
+           equal("memory.session_bytes", "as many as the program uses", no_index, memory.session_bytes(),
+                 plan.session_bytes) &&
+           (!session_ ||
+            readable("output", no_index, plan.output, plan.output_count, PhaseKind::candidate)) &&
            golden(model.golden(), plan);
   }
 
  private:
+  /// What slots hold, in their order, after the columns.
+  enum SlotKind : uint32_t {
+    history_features,
+    context_features,
+    candidate_features,
+    context_operators,
+    candidate_operators,
+    slot_kinds
+  };
+
   bool fail(tonearm_status status, const char* part, const char* rule, uint32_t index, uint32_t element,
             uint64_t found, uint64_t compared) {
     diagnostic_.status = status;
@@ -132,6 +169,82 @@ class Checker {
                  0x7f800000));
   }
 
+  /// The columns of a session model, in the order of their sources, and what of the API's structs they read.
+  bool session(const fb::Model& model, Plan& plan) {
+    const uint32_t columns = plan.columns;
+    if (!equal("fields", "one per column", no_index, size_of(model.fields()), columns)) return false;
+    uint32_t previous = static_cast<uint32_t>(fb::Source::Track);
+    for (uint32_t i = 0; i < columns; ++i) {
+      const fb::Column& column = *model.columns()->Get(i);
+      const auto source = static_cast<uint32_t>(column.source());
+      const auto field = static_cast<uint32_t>(model.fields()->Get(i));
+      const bool category = column.type() == fb::ColumnType::Category;
+      if (source < previous)
+        return fail(TONEARM_INVALID, "column.source", "Track, Now, Start, End, in this order", i, no_index,
+                    source, previous);
+      previous = source;
+      if (!known("fields", i, field, static_cast<uint32_t>(fb::Field::MAX)) ||
+          (field != 0 &&
+           !(equal("fields", "a field of the column's source", i, source_of_field(field), source) &&
+             equal("fields", "a category where the field is one", i, category, is_category_field(field)))))
+        return false;
+    }
+    const auto first_of = [&](fb::Source source) {
+      uint32_t first = 0;
+      while (first < columns && model.columns()->Get(first)->source() < source) ++first;
+      return first;
+    };
+    plan.first_now = first_of(fb::Source::Now);
+    plan.first_start = first_of(fb::Source::Start);
+    plan.first_end = first_of(fb::Source::End);
+    first_now_ = plan.first_now;
+    first_end_ = plan.first_end;
+    if (model.label() == nullptr)
+      return fail(TONEARM_INVALID, "label", "is present in a session model", no_index, no_index, 0, 1);
+    const uint32_t level = model.label()->level();
+    return limit("label.level", "from 2 to 5", no_index, level - 2u, 4) &&
+           (is_finite(model.label()->below_share()) ||
+            fail(TONEARM_INVALID, "label.below_share", "finite", no_index, no_index,
+                 float_bits(model.label()->below_share()), 0x7f800000));
+  }
+
+  /// Whether the slots [offset, offset + length) hold something in a part of a session's program. Slots of
+  /// one kind lie together, because features and operators come in the order of their phases.
+  bool readable(const char* part, uint32_t index, uint32_t offset, uint32_t length, PhaseKind phase) {
+    if (!at_most(part, "inputs are slots that have been written before", index, uint64_t{offset} + length,
+                 frontier_))
+      return false;
+    const auto overlaps = [&](uint32_t first, uint32_t last) {
+      return first < last && offset < last && offset + length > first;
+    };
+    const bool reads_history = overlaps(columns_, end_[history_features]);
+    const bool reads_context = overlaps(end_[history_features], end_[context_features]) ||
+                               overlaps(end_[candidate_features], end_[context_operators]);
+    const bool reads_candidate = overlaps(end_[context_features], end_[candidate_features]) ||
+                                 overlaps(end_[context_operators], frontier_);
+    const bool reads_track = overlaps(0, first_now_), reads_end = overlaps(first_end_, columns_);
+    const bool known = phase == PhaseKind::history ? !reads_context && !reads_candidate
+                       : phase == PhaseKind::context
+                           ? !reads_history && !reads_candidate && !reads_track && !reads_end
+                           : !reads_history && (!reads_end || leaky_);
+    return known || fail(TONEARM_INVALID, part, "inputs are known in the phase", index, no_index, offset,
+                         static_cast<uint32_t>(phase));
+  }
+
+  /// In a session model: features and operators come in the order of their phases, first[p] is the first of
+  /// phase p or later, and what they write belongs to `kind`.
+  bool in_phase(const char* part, uint32_t index, uint32_t phase, uint32_t (&first)[3]) {
+    for (uint32_t later = phase + 1; later < 3; ++later) {
+      if (first[later] != index)
+        return fail(TONEARM_INVALID, part, "phases come in their order", index, no_index, phase, later);
+      first[later] = index + 1;
+    }
+    return true;
+  }
+  void written(SlotKind kind) {
+    for (uint32_t later = kind; later < slot_kinds; ++later) end_[later] = frontier_;
+  }
+
   /// An enumerator that this library does not know was added after it was built.
   bool known(const char* part, uint32_t index, uint32_t found, uint32_t newest) {
     return found <= newest ||
@@ -151,14 +264,26 @@ class Checker {
   bool feature(const fb::Feature& feature, uint32_t i) {
     const Vector<uint16_t>& inputs = *feature.inputs();
     const uint32_t in = inputs.size(), out = feature.output_length();
-    for (uint32_t j = 0; j < in; ++j)
+    if (!known("feature.phase", i, static_cast<uint32_t>(feature.phase()),
+               static_cast<uint32_t>(fb::Phase::MAX)) ||
+        !known("feature.encoder", i, static_cast<uint32_t>(feature.encoder_type()),
+               static_cast<uint32_t>(fb::Encoder::MAX)))
+      return false;
+    const auto phase = static_cast<PhaseKind>(feature.phase());
+    const bool aggregate = feature.encoder_type() >= fb::Encoder::Lag;
+    for (uint32_t j = 0; j < in; ++j) {
       if (inputs.Get(j) >= frontier_)
         return fail(TONEARM_INVALID, "feature.inputs", "a slot that has been written before", i, j,
                     inputs.Get(j), frontier_);
-    if (!known("feature.phase", i, static_cast<uint32_t>(feature.phase()),
-               static_cast<uint32_t>(fb::Phase::MAX)) ||
-        !output("feature", i, feature.output_offset(), out))
-      return false;
+      if (session_ &&
+          !readable("feature.inputs", i, inputs.Get(j), 1, aggregate ? PhaseKind::history : phase))
+        return false;
+    }
+    if (!output("feature", i, feature.output_offset(), out)) return false;
+    if (session_) {
+      if (!in_phase("feature.phase", i, static_cast<uint32_t>(phase), first_feature_)) return false;
+      written(static_cast<SlotKind>(phase));
+    }
     switch (feature.encoder_type()) {
       case fb::Encoder::Identity:
         return equal("feature.inputs", "one input per output", i, in, out);
@@ -203,22 +328,100 @@ class Checker {
                finite("projection.mean", i, projection.mean()) &&
                finite("projection.components", i, projection.components());
       }
+      case fb::Encoder::Difference:
+        return equal("feature.inputs", "two inputs per output", i, in, uint64_t{out} * 2);
+      case fb::Encoder::Distance:
+        return equal("feature", "one output", i, out, 1) &&
+               limit("feature.inputs", "at least two", i, in - 2u, max_slots) &&
+               equal("feature.inputs", "as many of one side as of the other", i, in % 2, 0);
+      case fb::Encoder::Fact: {
+        const auto fact = static_cast<uint32_t>(feature.encoder_as_Fact()->fact());
+        const bool of_candidate = fact <= static_cast<uint32_t>(fb::SessionFact::Position);
+        return of_session(i) && equal("feature.inputs", "none", i, in, 0) &&
+               equal("feature", "one output", i, out, 1) &&
+               known("fact.fact", i, fact, static_cast<uint32_t>(fb::SessionFact::MAX)) &&
+               (of_candidate ? equal("feature.phase", "candidate", i, static_cast<uint32_t>(phase), 2)
+                             : limit("feature.phase", "context or candidate", i,
+                                     static_cast<uint32_t>(phase) - 1u, 2));
+      }
+      case fb::Encoder::Lag: {
+        const fb::Lag& lag = *feature.encoder_as_Lag();
+        return aggregate_state(i, phase, uint64_t{in} * lag.count()) &&
+               limit("lag.count", "at least one", i, lag.count() - 1u, max_slots) &&
+               equal("feature", "inputs * count outputs", i, out, uint64_t{in} * lag.count()) &&
+               (is_nan(lag.empty()) || is_finite(lag.empty()) ||
+                fail(TONEARM_INVALID, "lag.empty", "finite or NaN", i, no_index, float_bits(lag.empty()),
+                     0x7f800000));
+      }
+      case fb::Encoder::Mean: {
+        const fb::Mean& mean = *feature.encoder_as_Mean();
+        return aggregate_state(i, phase, uint64_t{out} * 2) &&
+               equal("feature.inputs", "one per output, and the weight", i, in,
+                     uint64_t{out} + (mean.weighted() ? 1 : 0)) &&
+               finite_number("mean.keep", i, mean.keep()) && finite_number("mean.prior", i, mean.prior()) &&
+               finite_number("mean.prior_weight", i, mean.prior_weight());
+      }
+      case fb::Encoder::Window: {
+        const uint32_t length = feature.encoder_as_Window()->length();
+        return aggregate_state(i, phase, uint64_t{in} * length) &&
+               limit("window.length", "at least one", i, length - 1u, max_slots) &&
+               equal("feature.inputs", "one input per output", i, in, out);
+      }
+      case fb::Encoder::Total:
+        return aggregate_state(i, phase, out) && equal("feature.inputs", "one input per output", i, in, out);
+      case fb::Encoder::Streak:
+        return aggregate_state(i, phase, uint64_t{out} * (feature.encoder_as_Streak()->same() ? 2 : 1)) &&
+               equal("feature.inputs", "one input per output", i, in, out);
+      case fb::Encoder::Repeats: {
+        const fb::Repeats& repeats = *feature.encoder_as_Repeats();
+        return aggregate_state(i, phase, repeats.length()) &&
+               equal("feature.phase", "candidate", i, static_cast<uint32_t>(phase), 2) &&
+               known("repeats.of", i, static_cast<uint32_t>(repeats.of()),
+                     static_cast<uint32_t>(fb::Identifier::MAX)) &&
+               limit("repeats.length", "at least one", i, repeats.length() - 1u, max_slots) &&
+               equal("feature.inputs", "one input", i, in, 1) && equal("feature", "three outputs", i, out, 3);
+      }
       case fb::Encoder::NONE:
-        return fail(TONEARM_INVALID, "feature.encoder", "is present", i, no_index, 0, 1);
+        break;
     }
-    return fail(TONEARM_RUNTIME_TOO_OLD, "feature.encoder", "a kind this library knows", i, no_index,
-                static_cast<uint32_t>(feature.encoder_type()), static_cast<uint32_t>(fb::Encoder::MAX));
+    return fail(TONEARM_INVALID, "feature.encoder", "is present", i, no_index, 0, 1);
+  }
+
+  bool of_session(uint32_t i) {
+    return session_ ||
+           fail(TONEARM_INVALID, "feature.encoder", "one that needs no session", i, no_index, 1, 0);
+  }
+
+  bool aggregate_state(uint32_t i, PhaseKind phase, uint64_t elements) {
+    state_elements_ += elements;
+    return of_session(i) &&
+           limit("feature.phase", "context or candidate", i, static_cast<uint32_t>(phase) - 1u, 2);
+  }
+
+  bool finite_number(const char* part, uint32_t i, float value) {
+    return is_finite(value) ||
+           fail(TONEARM_INVALID, part, "finite", i, no_index, float_bits(value), 0x7f800000);
   }
 
   bool op(const fb::Operator& op, uint32_t i) {
     const uint32_t in = op.input_length(), out = op.output_length();
     if (!known("operator.phase", i, static_cast<uint32_t>(op.phase()),
                static_cast<uint32_t>(fb::Phase::MAX)) ||
+        !known("operator.kind", i, static_cast<uint32_t>(op.kind_type()),
+               static_cast<uint32_t>(fb::OperatorKind::MAX)) ||
         !limit("operator", "at least one input", i, in - 1u, max_slots) ||
         !at_most("operator", "inputs are slots that have been written before", i,
                  uint64_t{op.input_offset()} + in, frontier_) ||
+        (session_ &&
+         (!limit("operator.phase", "context or candidate", i, static_cast<uint32_t>(op.phase()) - 1u, 2) ||
+          !readable("operator", i, op.input_offset(), in, static_cast<PhaseKind>(op.phase())))) ||
         !output("operator", i, op.output_offset(), out))
       return false;
+    if (session_) {
+      if (!in_phase("operator.phase", i, static_cast<uint32_t>(op.phase()), first_operator_)) return false;
+      written(op.phase() == fb::Phase::Context ? context_operators : candidate_operators);
+      input_ = op.input_offset();
+    }
     switch (op.kind_type()) {
       case fb::OperatorKind::Affine: {
         const fb::Affine& affine = *op.kind_as_Affine();
@@ -251,10 +454,9 @@ class Checker {
                ascending("calibrate.x", i, calibrate.x()) && spaced(calibrate, i);
       }
       case fb::OperatorKind::NONE:
-        return fail(TONEARM_INVALID, "operator.kind", "is present", i, no_index, 0, 1);
+        break;
     }
-    return fail(TONEARM_RUNTIME_TOO_OLD, "operator.kind", "a kind this library knows", i, no_index,
-                static_cast<uint32_t>(op.kind_type()), static_cast<uint32_t>(fb::OperatorKind::MAX));
+    return fail(TONEARM_INVALID, "operator.kind", "is present", i, no_index, 0, 1);
   }
 
   /// Interpolation divides by the distance of two points: it must neither overflow nor be flushed to 0.
@@ -307,7 +509,40 @@ class Checker {
       }
     }
     slices_ = slices > slices_ ? slices : slices_;
-    return limit("trees.inputs", "at most 65535 slices", i, slices, 65536);
+    if (!limit("trees.inputs", "at most 65535 slices", i, slices, 65536)) return false;
+    return session_ ? context_axes(inputs, slices, i)
+                    : equal("trees.inputs.context_axes", "none in a model without session", i,
+                            inputs.context_axes(), 0);
+  }
+
+  /// Those axes whose inputs are known before any candidate.
+  bool context_axes(const fb::TreeInputs& inputs, uint32_t slices, uint32_t i) {
+    const uint32_t axes = inputs.context_axes();
+    uint32_t context_slices = 0;
+    if (!at_most("trees.inputs.context_axes", "as many as there are", i, axes, inputs.slots()->size()) ||
+        !equal("trees.inputs.slices", "as many as the axes have", i, inputs.slices(), slices))
+      return false;
+    for (uint32_t axis = 0; axis < axes; ++axis) {
+      if (!readable("trees.inputs.context_axes", i, input_ + inputs.slots()->Get(axis), 1,
+                    PhaseKind::context))
+        return false;
+      context_slices +=
+          slices_of(inputs.threshold_begin()->Get(axis + 1) - inputs.threshold_begin()->Get(axis));
+    }
+    return equal("trees.inputs.context_slices", "as many as the context axes have", i,
+                 inputs.context_slices(), context_slices);
+  }
+
+  /// The first trees that say so test context slices only. `tests` gives the slices of a tree in turn.
+  template <typename Trees>
+  bool context_trees(const Trees& trees, uint64_t count, uint32_t out, uint32_t i) {
+    const uint32_t shared = trees.context_trees();
+    if (shared == 0) return true;
+    return at_most("trees.context_trees", "as many as there are", i, shared, count) &&
+           equal("trees.context_trees", "a multiple of 16, or all", i, shared == count ? 0 : shared % 16,
+                 0) &&
+           equal("trees.context_trees", "only where there is one output", i, out, 1) &&
+           limit("trees.context_trees", "only in a session model", i, session_ ? 0 : 1, 1);
   }
 
   /// Checks leaves, palette, base and scale: the part that both kinds of ensemble share.
@@ -372,6 +607,9 @@ class Checker {
         if (slice >= slices)
           return fail(TONEARM_INVALID, "trees.nodes", "tests a slice that exists", i, begin.Get(tree) + n,
                       slice, slices);
+        if (tree < trees.context_trees() && slice >= trees.inputs()->context_slices())
+          return fail(TONEARM_INVALID, "trees.context_trees", "test slices of context axes only", i,
+                      begin.Get(tree) + n, slice, trees.inputs()->context_slices());
         for (uint32_t side = 0; side < 2; ++side) {
           Index child;
           memcpy(&child, node + child_offset + side * sizeof child, sizeof child);
@@ -416,8 +654,9 @@ class Checker {
                     begin.Get(tree), begin.Get(tree + 1));
     if (!equal("trees.nodes", "the bytes of all nodes", i, trees.nodes()->size(),
                uint64_t{begin.Get(count)} * node_bytes) ||
-        !leaves(trees, count, leaf_begin.Get(count), out, i))
+        !leaves(trees, count, leaf_begin.Get(count), out, i) || !context_trees(trees, count, out, i))
       return false;
+    tree_bytes_ += tree_scratch_bytes(slices, 0);
     switch (trees.node_format()) {
       case fb::NodeFormat::Node4:
         return nodes<uint8_t>(trees, node_bytes, slices, i);
@@ -444,14 +683,37 @@ class Checker {
       if (splits.Get(s) >= slices)
         return fail(TONEARM_INVALID, "trees.splits", "tests a slice that exists", i, s, splits.Get(s),
                     slices);
-    const uint64_t count = splits.size() / (2 * depth);
-    return leaves(trees, count, count << depth, out, i);
+    const uint32_t count = splits.size() / (2 * depth);
+    for (uint32_t tree = 0; session_ && tree < count; ++tree)
+      for (uint32_t level = 0; level < depth; ++level) {
+        const uint32_t place = 2 * (tree * depth + level);
+        const bool of_candidate = splits.Get(place) >= trees.inputs()->context_slices();
+        if (of_candidate && tree < trees.context_trees())
+          return fail(TONEARM_INVALID, "trees.context_trees", "test slices of context axes only", i, place,
+                      splits.Get(place), trees.inputs()->context_slices());
+        if (!of_candidate && level > 0 && splits.Get(place - 2) >= trees.inputs()->context_slices())
+          return fail(TONEARM_INVALID, "trees.splits", "levels of context axes come first", i, place,
+                      splits.Get(place), trees.inputs()->context_slices());
+      }
+    tree_bytes_ += tree_scratch_bytes(slices, count);
+    return leaves(trees, count, uint64_t{count} << depth, out, i) && context_trees(trees, count, out, i);
   }
 
   bool golden(const fb::Golden* golden, Plan& plan) {
     plan.golden_rows = 0;
     if (golden == nullptr) return true;
-    const uint32_t rows = golden->rows()->size() / plan.columns;
+    uint32_t rows = golden->rows()->size() / plan.columns;
+    if (!equal("golden.events", "one per row of a session model, none in others", no_index,
+               size_of(golden->events()), session_ ? rows : 0))
+      return false;
+    if (session_) {
+      rows = 0;
+      for (uint32_t e = 0; e < size_of(golden->events()); ++e) {
+        const auto kind = static_cast<uint32_t>(golden->events()->Get(e)->kind());
+        if (!known("golden.events", e, kind, static_cast<uint32_t>(fb::GoldenEventKind::MAX))) return false;
+        rows += kind == static_cast<uint32_t>(fb::GoldenEventKind::Predict) ? 1 : 0;
+      }
+    }
     if (!equal("golden.rows", "whole rows", no_index, golden->rows()->size() % plan.columns, 0) ||
         !equal("golden.outputs", "one row of outputs per row", no_index, golden->outputs()->size(),
                uint64_t{rows} * plan.output_count) ||
@@ -469,6 +731,13 @@ class Checker {
   tonearm_diagnostic& diagnostic_;
   uint32_t frontier_ = 0;  // the first slot not yet written
   uint32_t slices_ = 0;    // of the largest ensemble
+  // Of a session model:
+  bool session_ = false, leaky_ = false;
+  uint32_t columns_ = 0, first_now_ = 0, first_end_ = 0;
+  uint32_t end_[slot_kinds] = {};                            // the slots of each kind end here
+  uint32_t first_feature_[3] = {}, first_operator_[3] = {};  // of each phase
+  uint32_t input_ = 0;                                       // the first slot of the operator at hand
+  uint64_t state_elements_ = 0, tree_bytes_ = 0;
 };
 
 tonearm_status report(tonearm_diagnostic& diagnostic, tonearm_status status, const char* part,
@@ -543,6 +812,7 @@ tonearm_status open(tonearm_model& model, const uint8_t* blob, size_t size, bool
     if (crc != root->crc32())
       return report(diagnostic, TONEARM_CORRUPT, "crc32", "the checksum of the bytes", root->crc32(), crc);
   }
+  plan.model_id = root->crc32();
   model.private_blob = blob;
   model.private_root = root;
   store_plan(model, plan);
@@ -578,6 +848,10 @@ TreesView view_of(const Trees& trees) {
   view.base = trees.base()->data();
   view.scale = trees.scale();
   view.leaf_kind = static_cast<LeafKind>(trees.leaf_format());
+  view.context_axes = inputs.context_axes();
+  view.context_slices = inputs.context_slices();
+  view.slices = inputs.slices();
+  view.context_trees = trees.context_trees();
   return view;
 }
 
@@ -598,6 +872,7 @@ uint32_t category_count(const tonearm_model& model, uint32_t column) {
 FeatureView feature_at(const tonearm_model& model, uint32_t index) {
   const fb::Feature& feature = *root_of(model).features()->Get(index);
   FeatureView view{};
+  view.phase = static_cast<PhaseKind>(feature.phase());
   view.inputs = feature.inputs()->data();
   view.input_count = feature.inputs()->size();
   view.output = feature.output_offset();
@@ -632,6 +907,52 @@ FeatureView feature_at(const tonearm_model& model, uint32_t index) {
       view.first = feature.encoder_as_Projection()->mean()->data();
       view.second = feature.encoder_as_Projection()->components()->data();
       break;
+    case fb::Encoder::Difference:
+      view.kind = EncoderKind::difference;
+      break;
+    case fb::Encoder::Distance:
+      view.kind = EncoderKind::distance;
+      break;
+    case fb::Encoder::Fact:
+      view.kind = EncoderKind::fact;
+      view.fact = static_cast<FactKind>(feature.encoder_as_Fact()->fact());
+      break;
+    case fb::Encoder::Lag:
+      view.kind = EncoderKind::lag;
+      view.length = feature.encoder_as_Lag()->count();
+      view.unknown = feature.encoder_as_Lag()->empty();
+      view.carries = feature.encoder_as_Lag()->carries();
+      break;
+    case fb::Encoder::Mean: {
+      const fb::Mean& mean = *feature.encoder_as_Mean();
+      view.kind = EncoderKind::mean;
+      view.keep = mean.keep();
+      view.weighted = mean.weighted();
+      view.prior = mean.prior();
+      view.prior_weight = mean.prior_weight();
+      view.carries = mean.carries();
+      break;
+    }
+    case fb::Encoder::Window:
+      view.kind = EncoderKind::window;
+      view.length = feature.encoder_as_Window()->length();
+      view.carries = feature.encoder_as_Window()->carries();
+      break;
+    case fb::Encoder::Total:
+      view.kind = EncoderKind::total;
+      view.carries = feature.encoder_as_Total()->carries();
+      break;
+    case fb::Encoder::Streak:
+      view.kind = EncoderKind::streak;
+      view.same = feature.encoder_as_Streak()->same();
+      view.carries = feature.encoder_as_Streak()->carries();
+      break;
+    case fb::Encoder::Repeats:
+      view.kind = EncoderKind::repeats;
+      view.of_artist = feature.encoder_as_Repeats()->of() == fb::Identifier::Artist;
+      view.length = feature.encoder_as_Repeats()->length();
+      view.carries = feature.encoder_as_Repeats()->carries();
+      break;
   }
   return view;
 }
@@ -639,6 +960,7 @@ FeatureView feature_at(const tonearm_model& model, uint32_t index) {
 OperatorView operator_at(const tonearm_model& model, uint32_t index) {
   const fb::Operator& op = *root_of(model).operators()->Get(index);
   OperatorView view{};
+  view.phase = static_cast<PhaseKind>(op.phase());
   view.input = op.input_offset();
   view.input_count = op.input_length();
   view.output = op.output_offset();
@@ -689,7 +1011,24 @@ OperatorView operator_at(const tonearm_model& model, uint32_t index) {
 
 GoldenView golden_of(const tonearm_model& model) {
   const fb::Golden& golden = *root_of(model).golden();
-  return {golden.rows()->data(), golden.outputs()->data(), golden.tolerance()};
+  return {golden.rows()->data(), golden.outputs()->data(), golden.tolerance(), size_of(golden.events())};
+}
+
+GoldenEventView golden_event_at(const tonearm_model& model, uint32_t index) {
+  const fb::GoldenEvent& event = *root_of(model).golden()->events()->Get(index);
+  return {static_cast<GoldenKind>(event.kind()), event.time(), event.track_id(), event.artist_id(),
+          event.horizon()};
+}
+
+RulesView rules_of(const tonearm_model& model) {
+  const fb::SessionRule& session = *root_of(model).session();
+  const fb::LabelRule& label = *root_of(model).label();
+  return {session.idle_gap(), session.cap(),    label.level(),
+          label.reasons(),    label.below_ms(), label.below_share()};
+}
+
+const uint8_t* fields_of(const tonearm_model& model) {
+  return reinterpret_cast<const uint8_t*>(root_of(model).fields()->Data());
 }
 
 }  // namespace tonearm::runtime
@@ -747,11 +1086,19 @@ tonearm_status tonearm_model_column_at(const tonearm_model* model, uint32_t inde
                                        tonearm_column* column) noexcept {
   if (model == nullptr || column == nullptr) return TONEARM_NULL_ARGUMENT;
   if (!is_open(*model)) return TONEARM_NOT_OPEN;
-  if (column->struct_size < sizeof *column) return TONEARM_BAD_STRUCT_SIZE;
+  if (column->struct_size < offsetof(tonearm_column, extra)) return TONEARM_BAD_STRUCT_SIZE;
   if (index >= plan_of(*model).columns) return TONEARM_OUT_OF_RANGE;
-  const fb::Column& found = *root_of(*model).columns()->Get(index);
+  const fb::Model& root = root_of(*model);
+  const fb::Column& found = *root.columns()->Get(index);
+  uint32_t extra = no_index;
+  if (root.session() != nullptr && root.fields()->Get(index) == fb::Field::Extra) {
+    extra = 0;  // as many of the same source come before it
+    for (uint32_t i = 0; i < index; ++i)
+      extra +=
+          root.fields()->Get(i) == fb::Field::Extra && root.columns()->Get(i)->source() == found.source();
+  }
   hand_out(column, {0, index, text(found.name()), static_cast<tonearm_source>(found.source()),
-                    size_of(found.vocabulary())});
+                    size_of(found.vocabulary()), extra});
   return TONEARM_OK;
 }
 

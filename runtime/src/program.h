@@ -8,19 +8,69 @@
 
 namespace tonearm::runtime {
 
-enum class EncoderKind : uint8_t { identity, scale, one_hot, ordinal, bucket, projection };
+enum class PhaseKind : uint8_t { history, context, candidate };
+
+enum class EncoderKind : uint8_t {
+  identity,
+  scale,
+  one_hot,
+  ordinal,
+  bucket,
+  projection,
+  difference,
+  distance,
+  fact,
+  // Aggregates: those with a state in the session.
+  lag,
+  mean,
+  window,
+  total,
+  streak,
+  repeats
+};
+
+enum class FactKind : uint8_t { horizon, position, gap, elapsed, playing };
 
 struct FeatureView {
   EncoderKind kind;
+  PhaseKind phase;
   bool unknown_slot;  // one_hot
+  bool weighted;      // mean
+  bool same;          // streak
+  bool carries;       // aggregates
+  bool of_artist;     // repeats
+  FactKind fact;
   const uint16_t* inputs;
   uint32_t input_count;
   uint32_t output, output_count;
   const float* first;   // scale: center; ordinal: values; bucket: edges; projection: mean
   const float* second;  // scale: factor; projection: components
   uint32_t first_count;
-  float unknown;  // ordinal
+  float unknown;                    // ordinal; lag: empty
+  uint32_t length;                  // lag: count; window, repeats
+  float keep, prior, prior_weight;  // mean
 };
+
+inline bool is_aggregate(EncoderKind kind) { return kind >= EncoderKind::lag; }
+
+/// Elements (of 4 bytes) that a feature keeps in the session; see the schema.
+inline uint32_t state_size(const FeatureView& feature) {
+  switch (feature.kind) {
+    case EncoderKind::lag:
+    case EncoderKind::window:
+      return feature.input_count * feature.length;
+    case EncoderKind::mean:
+      return 2 * feature.output_count;
+    case EncoderKind::total:
+      return feature.output_count;
+    case EncoderKind::streak:
+      return feature.output_count * (feature.same ? 2 : 1);
+    case EncoderKind::repeats:
+      return feature.length;
+    default:
+      return 0;
+  }
+}
 
 enum class OperatorType : uint8_t { affine, branching_trees, symmetric_trees, calibrate };
 enum class ActivationKind : uint8_t { none, relu, sigmoid, tanh, softmax };
@@ -41,6 +91,7 @@ struct TreesView {
   const uint32_t* threshold_begin;
   const int32_t* thresholds;
   uint32_t axes;
+  uint32_t context_axes, context_slices, slices, context_trees;  // of a session model
   uint32_t trees;
   uint32_t depth;               // symmetric
   const uint8_t* nodes;         // branching: nodes; symmetric: splits
@@ -64,6 +115,7 @@ struct CalibrateView {
 
 struct OperatorView {
   OperatorType type;
+  PhaseKind phase;
   uint32_t input, input_count;
   uint32_t output, output_count;
   union {
@@ -84,6 +136,14 @@ struct Plan {
   uint32_t output, output_count;
   uint32_t scratch_bytes;
   uint32_t golden_rows;
+  // Of a session model. Columns come by source: Track, Now, Start, End; features and operators by phase.
+  uint32_t session_bytes;
+  uint32_t model_id;
+  uint32_t first_now, first_start, first_end;
+  uint32_t first_context_feature, first_candidate_feature, first_candidate_operator;
+  uint32_t leaky;
+
+  bool has_session() const { return session_bytes != 0; }
 };
 static_assert(sizeof(Plan) <= sizeof(tonearm_model::private_state));
 
@@ -98,8 +158,36 @@ struct GoldenView {
   const float* rows;
   const float* outputs;
   float tolerance;
+  uint32_t events;  // of a session model
 };
 GoldenView golden_of(const tonearm_model& model);
+
+enum class GoldenKind : uint8_t { start, end, predict };
+struct GoldenEventView {
+  GoldenKind kind;
+  uint32_t time, track_id, artist_id, horizon;
+};
+GoldenEventView golden_event_at(const tonearm_model& model, uint32_t index);
+
+struct RulesView {
+  uint32_t idle_gap, cap;
+  uint32_t level, reasons, below_ms;
+  float below_share;
+};
+RulesView rules_of(const tonearm_model& model);
+/// The schema's Field of each column.
+const uint8_t* fields_of(const tonearm_model& model);
+
+/// Bytes of the header that begins every session, and of what a call keeps of an ensemble in a session model:
+/// its slices, and of symmetric trees what the context part leaves for the candidates.
+constexpr uint32_t session_header_bytes = 80;
+struct SharedTrees {
+  float lanes[16];
+  int32_t codes;
+};
+constexpr uint64_t tree_scratch_bytes(uint32_t slices, uint64_t symmetric_trees) {
+  return sizeof(SharedTrees) + (slices + 3) / 4 * 4 + symmetric_trees * 4;
+}
 
 /// Slices of an axis with that many thresholds; see TreeInputs in the schema.
 inline uint32_t slices_of(uint32_t thresholds) { return thresholds <= 255 ? 1 : (thresholds + 254) / 255; }

@@ -43,7 +43,7 @@ const char* tonearm_status_text(tonearm_status status) noexcept {
     case TONEARM_BAD_STRUCT_SIZE:
       return "struct_size is not set, or smaller than this struct ever was";
     case TONEARM_MISALIGNED:
-      return "the blob or the scratch is not aligned to 4 bytes";
+      return "the blob, the scratch or the session is not aligned to 4 bytes";
     case TONEARM_SCRATCH_TOO_SMALL:
       return "the scratch is smaller than tonearm_scratch_size says";
     case TONEARM_WRONG_COLUMNS:
@@ -52,6 +52,18 @@ const char* tonearm_status_text(tonearm_status status) noexcept {
       return "an index is not below its count";
     case TONEARM_NOT_OPEN:
       return "the model was never opened, or opening it failed";
+    case TONEARM_NOT_A_SESSION_MODEL:
+      return "a session call on a model of plain tables";
+    case TONEARM_NOT_A_TABLE_MODEL:
+      return "tonearm_evaluate on a model of listening sessions";
+    case TONEARM_SESSION_TOO_SMALL:
+      return "the memory is smaller than tonearm_session_size says";
+    case TONEARM_NOTHING_PLAYING:
+      return "no track has started since the last one ended";
+    case TONEARM_WRONG_SESSION:
+      return "this is no session of this model: make a new one, or replay the last events";
+    case TONEARM_SESSION_CORRUPT:
+      return "the saved session is damaged: make a new one, or replay the last events";
     case TONEARM_NOT_A_MODEL:
       return "these bytes are not a Tonearm blob";
     case TONEARM_TRUNCATED:

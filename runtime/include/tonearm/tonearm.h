@@ -26,7 +26,7 @@
  * on columns do not change. (A tree that reads a computed feature sees it rounded as the caller's mode says.)
  *
  * Growth. Structs that start with `struct_size` may gain fields at their end. Set struct_size to the
- * sizeof you compiled with; the library fills only what fits. Enumerators never change their value.
+ * sizeof you compiled with; the library reads and fills only what fits. Enumerators never change their value.
  *
  * This header is C99 and C++. Licence: Apache-2.0.
  */
@@ -58,14 +58,14 @@ extern "C" {
 /* ------------------------------------------------------------------------------------- versions */
 
 #define TONEARM_VERSION_MAJOR 0
-#define TONEARM_VERSION_MINOR 1
+#define TONEARM_VERSION_MINOR 2
 #define TONEARM_VERSION_PATCH 0
 /** This header's version as one number: major * 10000 + minor * 100 + patch. */
 #define TONEARM_VERSION (TONEARM_VERSION_MAJOR * 10000 + TONEARM_VERSION_MINOR * 100 + TONEARM_VERSION_PATCH)
 
 /** The newest blob format this version opens. It opens every older minor version of the same major. */
 #define TONEARM_FORMAT_MAJOR 1
-#define TONEARM_FORMAT_MINOR 0
+#define TONEARM_FORMAT_MINOR 1
 
 /** The version of the library that is linked, encoded as TONEARM_VERSION. Thread-safe, constant time. */
 TONEARM_API uint32_t tonearm_version(void) TONEARM_NOEXCEPT;
@@ -79,11 +79,14 @@ typedef enum tonearm_status {
     /* 10-19: the call is wrong; mend the program. */
     TONEARM_NULL_ARGUMENT = 10,     /**< A required pointer is NULL. */
     TONEARM_BAD_STRUCT_SIZE = 11,   /**< struct_size is smaller than this struct ever was. */
-    TONEARM_MISALIGNED = 12,        /**< The blob or the scratch is not aligned to 4 bytes. */
+    TONEARM_MISALIGNED = 12,        /**< The blob, the scratch or the session is not aligned to 4 bytes. */
     TONEARM_SCRATCH_TOO_SMALL = 13, /**< The scratch is smaller than tonearm_scratch_size says. */
     TONEARM_WRONG_COLUMNS = 14,     /**< The row does not have as many columns as the model. */
     TONEARM_OUT_OF_RANGE = 15,      /**< An index is not below its count. */
     TONEARM_NOT_OPEN = 16,          /**< The model is all zero: it was never opened, or opening failed. */
+    TONEARM_NOT_A_SESSION_MODEL = 17, /**< A session call on a plain table model. */
+    TONEARM_NOT_A_TABLE_MODEL = 18,   /**< tonearm_evaluate on a session model. */
+    TONEARM_SESSION_TOO_SMALL = 19,   /**< Less memory than tonearm_session_size says. */
 
     /* 20-29: the blob cannot be used; get another one. */
     TONEARM_NOT_A_MODEL = 20, /**< The bytes are not a Tonearm blob at all. */
@@ -99,7 +102,12 @@ typedef enum tonearm_status {
     /* 40-49: an answer, not a fault. */
     TONEARM_NOT_FOUND = 40,       /**< No column or category of that name. */
     TONEARM_NO_GOLDEN = 41,       /**< The blob holds no golden vectors to test against. */
-    TONEARM_SELF_TEST_FAILED = 42 /**< This device computes something else than the converter did. */
+    TONEARM_SELF_TEST_FAILED = 42, /**< This device computes something else than the converter did. */
+    TONEARM_NOTHING_PLAYING = 43,  /**< No track has started since the last one ended. */
+
+    /* 50-59: the session cannot be used; make a new one, or replay the last events into one. */
+    TONEARM_WRONG_SESSION = 50,  /**< No session at all, or one of another model or library layout. */
+    TONEARM_SESSION_CORRUPT = 51 /**< A saved session is truncated, or some bit of it has changed. */
 } tonearm_status;
 
 /** A short English sentence for a status, e.g. for a log. Never NULL, static, also for unknown values. */
@@ -207,6 +215,8 @@ typedef struct tonearm_column {
     const char *name;     /**< UTF-8, owned by the blob. */
     tonearm_source source;
     uint32_t categories; /**< 0 for a number; else the size of its vocabulary. */
+    uint32_t extra;      /**< Of a session model: its place in the `extra` array of the struct of its source;
+                              UINT32_MAX if a named field of that struct is read. */
 } tonearm_column;
 
 /** Describes column `index`, below info.columns. Constant time, thread-safe.
@@ -291,6 +301,387 @@ TONEARM_API tonearm_status tonearm_evaluate(const tonearm_model *model, const fl
 TONEARM_API tonearm_status tonearm_model_self_test(const tonearm_model *model, void *scratch,
                                                    size_t scratch_size,
                                                    float *largest_difference) TONEARM_NOEXCEPT;
+
+/* ------------------------------------------------------------------------------------- sessions */
+
+/* A *session* is what a listener does in one sitting, as the player reports it: a track starts, it ends,
+ * the next one starts. A session model keeps what it needs of that in a few hundred bytes that the player
+ * owns, and answers at any moment with the probability that the playing track, or one of the queue, will be
+ * skipped:
+ *
+ *     tonearm_session_init(&model, memory, size, &session);
+ *     tonearm_track_start(&model, session, &track, &start, &now, scratch, scratch_size);
+ *     tonearm_predict(&model, session, &request, scratch, scratch_size, probabilities);
+ *     tonearm_track_end(&model, session, &end, scratch, scratch_size);
+ *
+ * What players call these events:
+ *
+ *     here             Android Media3 (Player.Listener)        Apple AVQueuePlayer           MPRIS (D-Bus)
+ *     track_start      onMediaItemTransition                   currentItem changes           Metadata changes, Playing
+ *       TRACKDONE        MEDIA_ITEM_TRANSITION_REASON_AUTO       didPlayToEndTime before       (position was at its end)
+ *       FWDBTN, BACKBTN  ..._REASON_SEEK, by the index moved     nextTrackCommand, previous    Next, Previous
+ *       CLICKROW         ..._REASON_PLAYLIST_CHANGED             the app's own tap handler     OpenUri, TrackList.GoTo
+ *     track_end        the same callback, for the item before  currentItem changes           Metadata changes, Stopped
+ *       n_seekfwd/back   onPositionDiscontinuity, REASON_SEEK    timeJumped                    Seeked
+ *       ms_played        PlaybackStats, or the app's clock       currentTime, or its clock     the app's clock
+ *       ENDPLAY          STATE_IDLE, the player is released      the queue is emptied          Stop
+ *     now.is_shuffle   onShuffleModeEnabledChanged             the app's own                 Shuffle
+ *
+ * Time. Events carry seconds since 1970; the model's session rule starts a new session where too long a
+ * time passed since the last track ended, and after as many tracks as its training sessions had. Unknown
+ * times, and clocks that go backwards, never start one; call tonearm_session_reset to do so yourself.
+ *
+ * What the model knows of the start (reason, pause) is always that of the playing track, whichever track is asked
+ * about: between tracks it is unknown, so ask again once a track has started.
+ *
+ * Unknown. Every number may be NaN, every enumerator 0, every id 0: unknown. The _init functions make all
+ * of it so; set what you know. Numbers are in the unit given; no value of any of them can do harm. */
+
+/** Why a track started or ended. The words are those of Spotify's logs. */
+typedef enum tonearm_reason {
+    TONEARM_REASON_UNKNOWN = 0,
+    TONEARM_REASON_TRACKDONE = 1,  /**< The track (before it) played to its end. */
+    TONEARM_REASON_FWDBTN = 2,     /**< The forward button. */
+    TONEARM_REASON_BACKBTN = 3,    /**< The back button. */
+    TONEARM_REASON_CLICKROW = 4,   /**< A track in a list was chosen. */
+    TONEARM_REASON_APPLOAD = 5,    /**< The app was opened. */
+    TONEARM_REASON_PLAYBTN = 6,    /**< The play button. */
+    TONEARM_REASON_REMOTE = 7,     /**< Another device. */
+    TONEARM_REASON_TRACKERROR = 8, /**< The track could not be played. */
+    TONEARM_REASON_ENDPLAY = 9,    /**< Playing was stopped, or something else chosen. */
+    TONEARM_REASON_LOGOUT = 10,
+    TONEARM_REASON_CLICKSIDE = 11,
+    TONEARM_REASON_POPUP = 12,
+    TONEARM_REASON_URIOPEN = 13,         /**< A link was opened. */
+    TONEARM_REASON_UNEXPECTED_EXIT = 14, /**< The app ended without notice. */
+    TONEARM_REASON_UNEXPECTED_EXIT_WHILE_PAUSED = 15
+} tonearm_reason;
+
+/** Where the tracks come from. */
+typedef enum tonearm_context_type {
+    TONEARM_CONTEXT_UNKNOWN = 0,
+    TONEARM_CONTEXT_USER_COLLECTION = 1,
+    TONEARM_CONTEXT_CATALOG = 2, /**< An album or an artist's page. */
+    TONEARM_CONTEXT_EDITORIAL_PLAYLIST = 3,
+    TONEARM_CONTEXT_RADIO = 4,
+    TONEARM_CONTEXT_PERSONALIZED_PLAYLIST = 5,
+    TONEARM_CONTEXT_CHARTS = 6
+} tonearm_context_type;
+
+/** How long playback paused before the track started. */
+typedef enum tonearm_pause {
+    TONEARM_PAUSE_UNKNOWN = 0, /**< Also before the first track of a session. */
+    TONEARM_PAUSE_NONE = 1,
+    TONEARM_PAUSE_SHORT = 2,
+    TONEARM_PAUSE_LONG = 3
+} tonearm_pause;
+
+/** How much of a track was played before it was skipped; from least skipped to most. */
+typedef enum tonearm_skip {
+    TONEARM_SKIP_UNKNOWN = 0, /**< Let the model's label rule derive it from reason and ms_played. */
+    TONEARM_SKIP_NOT_SKIPPED = 1,
+    TONEARM_SKIP_NEAR_END = 2, /**< Neither played to the end nor skipped by any of the rules below. */
+    TONEARM_SKIP_MOSTLY = 3,   /**< Most of the track was played: skip_3 of the MSSD. */
+    TONEARM_SKIP_BRIEFLY = 4,  /**< It was played briefly: skip_2 (and skip_3). */
+    TONEARM_SKIP_VERY_BRIEFLY = 5 /**< It was played very briefly: skip_1 (and skip_2, skip_3). */
+} tonearm_skip;
+
+#define TONEARM_UNKNOWN_TIME INT64_MIN   /**< For every `time` below. */
+#define TONEARM_UNKNOWN_OFFSET INT32_MIN /**< For tonearm_now.utc_offset. */
+
+/** A track, as the catalogue knows it. The feature names and scales are those of Spotify's Web API and of
+ *  the MSSD; a model reads the few it was trained with, and takes the rest as they are. */
+typedef struct tonearm_track {
+    uint32_t struct_size; /**< sizeof(tonearm_track). In an array, all the same. */
+    uint32_t extra_count; /**< How many numbers `extra` has; those beyond are unknown. */
+    uint64_t track_id;    /**< A well-mixed 64-bit hash, the same whenever this track is meant; 0 is unknown. */
+    uint64_t artist_id;   /**< The same for its artist. */
+    float duration;       /**< seconds */
+    float release_year;
+    float popularity; /**< us_popularity_estimate of the MSSD, 0 to 100 */
+    float acousticness;
+    float beat_strength;
+    float bounciness;
+    float danceability;
+    float dyn_range_mean;
+    float energy;
+    float flatness;
+    float instrumentalness;
+    float key; /**< 0 = C to 11 = B */
+    float liveness;
+    float loudness; /**< dB */
+    float mechanism;
+    float mode; /**< 0 minor, 1 major */
+    float organism;
+    float speechiness;
+    float tempo; /**< beats per minute */
+    float time_signature;
+    float valence;
+    float acoustic_vector[8];
+    const float *extra; /**< The model's other track columns, at the places tonearm_column.extra gives.
+                             May be NULL if extra_count is 0. Read during the call only. */
+} tonearm_track;
+
+/** The moment of a call. */
+typedef struct tonearm_now {
+    uint32_t struct_size;  /**< sizeof(tonearm_now) */
+    uint32_t context_type; /**< a tonearm_context_type */
+    int64_t time;          /**< seconds since 1970-01-01 00:00 UTC, or TONEARM_UNKNOWN_TIME */
+    int32_t utc_offset;    /**< seconds to add for the listener's local time, or TONEARM_UNKNOWN_OFFSET */
+    uint32_t date;         /**< Local date, e.g. 20180715; 0: from time and utc_offset. Not checked beyond
+                                months to 12 and days to 31. */
+    float hour_of_day;     /**< Local hour, 0 to 23; NaN: from time and utc_offset. */
+    float is_shuffle;      /**< 0 or 1 */
+    float premium;         /**< 0 or 1 */
+    uint32_t extra_count;
+    const float *extra; /**< The model's other `now` columns. */
+} tonearm_now;
+
+/** What is known of a track once it has started. */
+typedef struct tonearm_start {
+    uint32_t struct_size; /**< sizeof(tonearm_start) */
+    uint32_t reason;      /**< a tonearm_reason */
+    uint32_t pause;       /**< a tonearm_pause */
+    float context_switch; /**< 1 if the listener changed the context just before, else 0 */
+    uint32_t extra_count;
+    const float *extra; /**< The model's other `start` columns. */
+} tonearm_start;
+
+/** What is known of a track once it has ended. */
+typedef struct tonearm_end {
+    uint32_t struct_size; /**< sizeof(tonearm_end) */
+    uint32_t reason;      /**< a tonearm_reason */
+    uint32_t skip;        /**< a tonearm_skip, if the player has such a thing */
+    float n_seekfwd;      /**< how often the listener jumped forward within the track */
+    float n_seekback;
+    float ms_played; /**< milliseconds */
+    int64_t time;    /**< As tonearm_now.time; unknown: the start's time + ms_played, or the start's time if that
+                          is unknown too: a long track may then look like a gap. */
+    uint32_t extra_count;
+    const float *extra; /**< The model's other `end` columns. */
+} tonearm_end;
+
+/** Make everything in a struct unknown, and set its struct_size to `size`, the caller's sizeof. NULL does
+ *  nothing. Thread-safe. Usage: tonearm_track_init(&track, sizeof track); */
+TONEARM_API void tonearm_track_init(tonearm_track *track, uint32_t size) TONEARM_NOEXCEPT;
+TONEARM_API void tonearm_now_init(tonearm_now *now, uint32_t size) TONEARM_NOEXCEPT;
+TONEARM_API void tonearm_start_init(tonearm_start *start, uint32_t size) TONEARM_NOEXCEPT;
+TONEARM_API void tonearm_end_init(tonearm_end *end, uint32_t size) TONEARM_NOEXCEPT;
+
+/** The state of one listener's session: caller-owned bytes without pointers. memcpy of tonearm_session_size
+ *  bytes is a snapshot that works in this process, and in any other through save and load. A session belongs
+ *  to the model that it was made with (any tonearm_model opened over the same blob); other models refuse it. */
+typedef struct tonearm_session tonearm_session;
+
+/** Bytes of a session of this model, exactly; 0 if model is NULL, not open, or has no sessions (a plain
+ *  table model). They must be aligned to 4 bytes. Constant time, thread-safe. */
+TONEARM_API size_t tonearm_session_size(const tonearm_model *model) TONEARM_NOEXCEPT;
+
+/** Makes an empty session in the caller's memory.
+ *
+ * @param memory   tonearm_session_size bytes, 4-byte aligned, contents arbitrary. Caller-owned; the session
+ *                 lives in it until the caller reuses it. There is nothing to destroy.
+ * @param size     How many bytes.
+ * @param session  Receives memory as a session.
+ *
+ * @retval TONEARM_OK
+ * @retval TONEARM_NULL_ARGUMENT      model, memory or session is NULL
+ * @retval TONEARM_NOT_OPEN
+ * @retval TONEARM_NOT_A_SESSION_MODEL
+ * @retval TONEARM_MISALIGNED         memory is not 4-byte aligned
+ * @retval TONEARM_SESSION_TOO_SMALL  size < tonearm_session_size(model) */
+TONEARM_API tonearm_status tonearm_session_init(const tonearm_model *model, void *memory, size_t size,
+                                                tonearm_session **session) TONEARM_NOEXCEPT;
+
+/** Starts a new session now, whatever the session rule says: after a log-in, or when the player knows that
+ *  somebody else is listening. A playing track is dropped without an end; what the model carries over sessions is kept.
+ *  Threads: no other call may use this session meanwhile.
+ *
+ * @retval TONEARM_OK
+ * @retval TONEARM_NULL_ARGUMENT, TONEARM_NOT_OPEN, TONEARM_NOT_A_SESSION_MODEL
+ * @retval TONEARM_MISALIGNED, TONEARM_WRONG_SESSION */
+TONEARM_API tonearm_status tonearm_session_reset(const tonearm_model *model,
+                                                 tonearm_session *session) TONEARM_NOEXCEPT;
+
+/** Writes a session as an image that can be stored: tonearm_session_size bytes, the same on every target,
+ *  with a checksum. `image` needs no alignment and may not overlap the session.
+ *
+ * @retval TONEARM_OK
+ * @retval TONEARM_NULL_ARGUMENT, TONEARM_NOT_OPEN, TONEARM_NOT_A_SESSION_MODEL
+ * @retval TONEARM_MISALIGNED, TONEARM_WRONG_SESSION
+ * @retval TONEARM_SESSION_TOO_SMALL  size < tonearm_session_size(model) */
+TONEARM_API tonearm_status tonearm_session_save(const tonearm_model *model, const tonearm_session *session,
+                                                void *image, size_t size) TONEARM_NOEXCEPT;
+
+/** Restores a saved session into the caller's memory, as tonearm_session_init makes a new one. On failure
+ *  the memory is left as it was; make a new session, or replay.
+ *
+ * @param image       What tonearm_session_save wrote, of any alignment. Not kept. May not overlap memory.
+ * @param image_size  How many bytes it has.
+ *
+ * @retval TONEARM_OK
+ * @retval TONEARM_NULL_ARGUMENT, TONEARM_NOT_OPEN, TONEARM_NOT_A_SESSION_MODEL, TONEARM_MISALIGNED
+ * @retval TONEARM_SESSION_TOO_SMALL  size < tonearm_session_size(model)
+ * @retval TONEARM_WRONG_SESSION      the image is no session, or one of another model or library layout
+ * @retval TONEARM_SESSION_CORRUPT    the image is truncated or too long, or some bit of it has changed */
+TONEARM_API tonearm_status tonearm_session_load(const tonearm_model *model, void *memory, size_t size,
+                                                const void *image, size_t image_size,
+                                                tonearm_session **session) TONEARM_NOEXCEPT;
+
+/** A track starts playing. If another one plays (crossfade), that one ends first, with everything about its
+ *  end unknown but the time. If the session rule says so, a new session begins.
+ *
+ * @param track, start, now  What is known; any of them may be NULL, which makes all of it unknown. Read
+ *                           during the call only.
+ * @param scratch            tonearm_scratch_size bytes, 4-byte aligned, contents arbitrary. Not kept.
+ *
+ * Cost: some tens of nanoseconds, and those of tonearm_track_end if a track is ended.
+ * Threads: no other call may use this session meanwhile. Any number of sessions may.
+ *
+ * @retval TONEARM_OK
+ * @retval TONEARM_NULL_ARGUMENT      model, session or scratch is NULL; an extra_count without extra
+ * @retval TONEARM_NOT_OPEN, TONEARM_NOT_A_SESSION_MODEL, TONEARM_WRONG_SESSION
+ * @retval TONEARM_BAD_STRUCT_SIZE    of track, start or now: it is not set
+ * @retval TONEARM_MISALIGNED         session or scratch is not 4-byte aligned
+ * @retval TONEARM_SCRATCH_TOO_SMALL  scratch_size < tonearm_scratch_size(model) */
+TONEARM_API tonearm_status tonearm_track_start(const tonearm_model *model, tonearm_session *session,
+                                               const tonearm_track *track, const tonearm_start *start,
+                                               const tonearm_now *now, void *scratch,
+                                               size_t scratch_size) TONEARM_NOEXCEPT;
+
+/** The playing track has ended: runs the model's `history` part, once.
+ *
+ * @param end  What is known of it; NULL makes all of it unknown. Read during the call only.
+ *
+ * Cost: constant in the length of the session; see `tonearm inspect`. Threads: as tonearm_track_start.
+ *
+ * @retval TONEARM_OK
+ * @retval TONEARM_NOTHING_PLAYING    no track has started since the last one ended; nothing is changed
+ * @retval TONEARM_NULL_ARGUMENT      model, session or scratch is NULL; an extra_count without extra
+ * @retval TONEARM_NOT_OPEN, TONEARM_NOT_A_SESSION_MODEL, TONEARM_WRONG_SESSION
+ * @retval TONEARM_BAD_STRUCT_SIZE    of end: it is not set
+ * @retval TONEARM_MISALIGNED         session or scratch is not 4-byte aligned
+ * @retval TONEARM_SCRATCH_TOO_SMALL  scratch_size < tonearm_scratch_size(model) */
+TONEARM_API tonearm_status tonearm_track_end(const tonearm_model *model, tonearm_session *session,
+                                             const tonearm_end *end, void *scratch,
+                                             size_t scratch_size) TONEARM_NOEXCEPT;
+
+/** What a prediction is about. */
+typedef enum tonearm_request_kind {
+    TONEARM_PLAYING = 1,     /**< The playing track. One answer; candidates are not read. */
+    TONEARM_QUEUE = 2,       /**< The coming tracks, in their order: candidate i follows on i - 1. */
+    TONEARM_ALTERNATIVES = 3 /**< Several tracks for one place of the queue. */
+} tonearm_request_kind;
+
+/** A question. The *horizon* of a track counts from the last one that ended: the playing track has 1; the
+ *  first of the queue has 2 while a track plays, and 1 between tracks. */
+typedef struct tonearm_request {
+    uint32_t struct_size;            /**< sizeof(tonearm_request) */
+    uint32_t kind;                   /**< a tonearm_request_kind */
+    uint32_t candidate_count;        /**< 0 is allowed: no answer is written. Not read for PLAYING. */
+    uint32_t place;                  /**< ALTERNATIVES: places of the queue before this one; 0 is the next track. */
+    const tonearm_track *candidates; /**< Their stride is candidates[0].struct_size; all must agree. */
+    const tonearm_now *now;          /**< NULL: unknown, and no idle gap is noticed; for PLAYING: as when the
+                                          track started. */
+    const tonearm_end *outcomes;     /**< NULL. Only models that were trained on what a player cannot know
+                                          (tonearm_info.leaky) read it: the end of each candidate (of the
+                                          playing track), as reported afterwards, to reproduce studies. */
+} tonearm_request;
+
+/** Makes an empty request. See tonearm_track_init. */
+TONEARM_API void tonearm_request_init(tonearm_request *request, uint32_t size) TONEARM_NOEXCEPT;
+
+/** Answers: how likely each candidate will be skipped, if it plays.
+ *
+ * @param session  Only read: predictions never change it.
+ * @param scratch  tonearm_scratch_size bytes, 4-byte aligned, contents arbitrary; does not depend on the
+ *                 number of candidates. Not kept.
+ * @param out      Never NULL. info.outputs floats (one, the probability in [0, 1], for every model that predicts skips)
+ *                 for each candidate, in their order; one set for PLAYING. Always a number for tree models.
+ *
+ * Cost: the `context` part once, and the `candidate` part for each.
+ * Threads: any number at once on one session, each with its own scratch, while no other call changes it.
+ *
+ * @retval TONEARM_OK
+ * @retval TONEARM_NOTHING_PLAYING    PLAYING is asked for, and nothing plays
+ * @retval TONEARM_NULL_ARGUMENT      model, session, request, scratch or out is NULL; candidates is NULL and
+ *                                    their count is not 0; an extra_count without extra
+ * @retval TONEARM_OUT_OF_RANGE       kind is none of the three; more than 1,000,000 candidates, or place above that
+ * @retval TONEARM_BAD_STRUCT_SIZE    of request, now, or a candidate or outcome that differs from the first
+ * @retval TONEARM_NOT_OPEN, TONEARM_NOT_A_SESSION_MODEL, TONEARM_WRONG_SESSION
+ * @retval TONEARM_MISALIGNED         session or scratch is not 4-byte aligned
+ * @retval TONEARM_SCRATCH_TOO_SMALL  scratch_size < tonearm_scratch_size(model) */
+TONEARM_API tonearm_status tonearm_predict(const tonearm_model *model, const tonearm_session *session,
+                                           const tonearm_request *request, void *scratch, size_t scratch_size,
+                                           float *out) TONEARM_NOEXCEPT;
+
+/** One raw event, for a log that the player keeps: a ring of the last few dozen is enough to rebuild a
+ *  session for another model. Plain data; the `extra` pointers in it must be valid at the replay. All four
+ *  structs need their struct_size, whatever the kind: init them all. They are found by these sizes, so that a
+ *  newer library reads the events of an older program. */
+typedef struct tonearm_event {
+    uint32_t struct_size; /**< sizeof(tonearm_event). In an array, all the same. */
+    uint32_t kind;        /**< a tonearm_event_kind */
+    tonearm_track track;  /**< of a start */
+    tonearm_start start;
+    tonearm_now now;
+    tonearm_end end; /**< of an end */
+} tonearm_event;
+
+typedef enum tonearm_event_kind {
+    TONEARM_EVENT_START = 1,
+    TONEARM_EVENT_END = 2,
+    TONEARM_EVENT_RESET = 3 /**< The player called tonearm_session_reset. */
+} tonearm_event_kind;
+
+/** Rebuilds a session from raw events, oldest first: after an app update that brings a new model, or when
+ *  a saved image was refused. The session is made empty first; an end without a start (the ring began in
+ *  the middle) is passed over. The same as calling tonearm_track_start and _end one by one.
+ *
+ * @param session  Of this model, e.g. from tonearm_session_init.
+ * @param events   Their stride is events[0].struct_size. NULL if count is 0. Not kept.
+ *
+ * @retval TONEARM_OK
+ * @retval TONEARM_OUT_OF_RANGE  an event's kind is none of the three; those before it have been replayed
+ * @retval TONEARM_NULL_ARGUMENT, TONEARM_NOT_OPEN, TONEARM_NOT_A_SESSION_MODEL, TONEARM_WRONG_SESSION,
+ *         TONEARM_BAD_STRUCT_SIZE, TONEARM_MISALIGNED, TONEARM_SCRATCH_TOO_SMALL  as tonearm_track_start */
+TONEARM_API tonearm_status tonearm_session_replay(const tonearm_model *model, tonearm_session *session,
+                                                  const tonearm_event *events, size_t count, void *scratch,
+                                                  size_t scratch_size) TONEARM_NOEXCEPT;
+
+/** What a session is up to, for a display or a log. */
+typedef struct tonearm_session_info {
+    uint32_t struct_size; /**< sizeof(tonearm_session_info), set by the caller. */
+    uint32_t playing;     /**< 1 while a track plays */
+    uint32_t ended;       /**< tracks that have ended in this session */
+    float skipped;        /**< Whether the last ended track was skipped: 1, 0, or NaN: unknown, or there is none. */
+    uint64_t track_id;    /**< of the playing track, or of the last one; 0: unknown, or there is none */
+} tonearm_session_info;
+
+/** Fills `info`. Constant time. Threads: as tonearm_predict.
+ *
+ * @retval TONEARM_OK
+ * @retval TONEARM_NULL_ARGUMENT, TONEARM_NOT_OPEN, TONEARM_NOT_A_SESSION_MODEL
+ * @retval TONEARM_MISALIGNED, TONEARM_WRONG_SESSION
+ * @retval TONEARM_BAD_STRUCT_SIZE  info->struct_size is smaller than that of version 0.2 */
+TONEARM_API tonearm_status tonearm_session_describe(const tonearm_model *model, const tonearm_session *session,
+                                                    tonearm_session_info *info) TONEARM_NOEXCEPT;
+
+/** What a model reads of a track, a moment, a start and an end: one float per column, in the order of the
+ *  columns, NaN for unknown (before the missing-value policy). For tests, logs and finding out why.
+ *
+ * @param track, now, start, end  Any may be NULL: its columns become unknown.
+ * @param row                     Receives info.columns floats.
+ *
+ * @retval TONEARM_OK
+ * @retval TONEARM_NULL_ARGUMENT    model or row is NULL; an extra_count without extra
+ * @retval TONEARM_NOT_OPEN, TONEARM_NOT_A_SESSION_MODEL
+ * @retval TONEARM_WRONG_COLUMNS    columns != info.columns
+ * @retval TONEARM_BAD_STRUCT_SIZE  of track, now, start or end: it is not set */
+TONEARM_API tonearm_status tonearm_session_row(const tonearm_model *model, const tonearm_track *track,
+                                               const tonearm_now *now, const tonearm_start *start,
+                                               const tonearm_end *end, float *row,
+                                               uint32_t columns) TONEARM_NOEXCEPT;
 
 #ifdef __cplusplus
 }

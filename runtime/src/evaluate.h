@@ -1,0 +1,35 @@
+#pragma once
+
+// The parts of the evaluator that plain tables and sessions share.
+
+#include "program.h"
+
+namespace tonearm::runtime {
+
+constexpr float missing = __builtin_nanf("");
+
+/// The index a category value stands for, or `count` if it is unknown.
+uint32_t category_index(float value, uint32_t count);
+
+/// Runs an encoder that has no state and needs no session.
+void run_feature(const FeatureView& feature, float* slots);
+
+/// Runs an operator; the inputs of trees are binned into `slices`.
+void run_operator(const OperatorView& op, float* slots, uint8_t* slices);
+
+/// Of an operator of a session model's candidate part: does what all candidates share, into `shared`, and
+/// then what each needs. `shared` has tree_scratch_bytes and is 4-byte aligned.
+void share_operator(const OperatorView& op, const float* slots, uint8_t* shared);
+void run_shared_operator(const OperatorView& op, float* slots, uint8_t* shared);
+/// Bytes of `shared` that an operator takes.
+uint32_t shared_bytes(const OperatorView& op);
+
+tonearm_status check_scratch(const Plan& plan, const void* scratch, size_t size);
+
+/// Replays the golden events of a session model; the largest difference of any output, infinite for NaN.
+float replay_golden(const tonearm_model& model, const Plan& plan, void* scratch);
+
+/// The larger of `largest` and the distance of two numbers; infinite if either is NaN.
+float larger_difference(float largest, float found, float expected);
+
+}  // namespace tonearm::runtime

@@ -1,0 +1,703 @@
+// Listening sessions: a few hundred bytes that the caller owns, changed by events and read by predictions.
+
+#include <stddef.h>
+#include <string.h>
+
+#include "columns.h"
+#include "crc32.h"
+#include "evaluate.h"
+#include "numbers.h"
+
+namespace tonearm::runtime {
+namespace {
+
+constexpr uint32_t session_magic = 0x53524154;  // "TARS"
+constexpr uint32_t session_layout = 1;
+
+/// Begins every session. Read and written as a whole, by memcpy: a session is aligned to 4 bytes only.
+struct Header {
+  uint32_t magic, layout, model_id, bytes;
+  uint32_t crc;      // of an image; 0 in a session
+  uint32_t playing;  // 0 or 1
+  uint32_t ended;    // tracks in this session
+  float skipped;     // whether the last one was
+  float duration;    // of the playing track
+  uint32_t reserved;
+  int64_t began;                 // the first track of this session
+  int64_t last_end;              // the last track that ended, also of an earlier session
+  int64_t track_began;           // the playing track
+  uint64_t track_id, artist_id;  // of the playing track, or of the last one
+};
+static_assert(sizeof(Header) == session_header_bytes);
+
+Header read_header(const void* session) {
+  Header header;
+  memcpy(&header, session, sizeof header);
+  return header;
+}
+
+void write_header(void* session, const Header& header) { memcpy(session, &header, sizeof header); }
+
+/// The columns of the playing track, with their policies applied.
+float* row_of(void* session) {
+  return reinterpret_cast<float*>(static_cast<uint8_t*>(session) + sizeof(Header));
+}
+const float* row_of(const void* session) {
+  return reinterpret_cast<const float*>(static_cast<const uint8_t*>(session) + sizeof(Header));
+}
+
+/// One NaN, so that a session has the same bytes on every target.
+float stored(float value) { return is_nan(value) ? missing : value; }
+
+bool is_true(float value) { return !is_nan(value) && ordered(float_bits(value)) != 0; }
+
+// ------------------------------------------------------------------------------------- aggregates
+
+/// What a ring of ids keeps of one: 30 bits of its hash, and 2 bits of whether it was skipped. 0 is unknown.
+uint32_t hashed(uint64_t id) {
+  const uint32_t hash = static_cast<uint32_t>(id ^ id >> 32) * 0x9e3779b1u >> 2;
+  return id == 0 ? 0 : hash == 0 ? 1 : hash;
+}
+
+/// What every element of an empty aggregate is.
+float empty_state(const FeatureView& feature) {
+  return feature.kind == EncoderKind::lag      ? feature.unknown
+         : feature.kind == EncoderKind::window ? missing
+                                               : 0.0f;
+}
+
+/// Takes in a track that has ended, whose values are in the slots.
+void update_aggregate(const FeatureView& feature, const Header& header, const float* slots, float* state) {
+  const uint16_t* in = feature.inputs;
+  const uint32_t count = feature.input_count;
+  switch (feature.kind) {
+    case EncoderKind::lag:
+    case EncoderKind::window:
+      memmove(state + count, state, static_cast<size_t>(count) * (feature.length - 1) * sizeof(float));
+      for (uint32_t i = 0; i < count; ++i) state[i] = stored(slots[in[i]]);
+      break;
+    case EncoderKind::mean: {
+      const uint32_t outputs = feature.output_count;
+      const float weight = feature.weighted ? slots[in[outputs]] : 1.0f;
+      float* sums = state;
+      float* weights = state + outputs;
+      for (uint32_t i = 0; i < outputs; ++i) {
+        const float value = slots[in[i]];
+        const bool known = is_finite(value) && is_finite(weight);
+        sums[i] = stored(sums[i] * feature.keep + (known ? weight * value : 0.0f));
+        weights[i] = stored(weights[i] * feature.keep + (known ? weight : 0.0f));
+      }
+      break;
+    }
+    case EncoderKind::total:
+      for (uint32_t i = 0; i < count; ++i)
+        state[i] = stored(state[i] + (is_finite(slots[in[i]]) ? slots[in[i]] : 0.0f));
+      break;
+    case EncoderKind::streak:
+      for (uint32_t i = 0; i < count; ++i) {
+        const float value = slots[in[i]];
+        if (!feature.same) {
+          state[i] = is_true(value) ? state[i] + 1 : 0;
+        } else {
+          float& before = state[count + i];
+          const bool goes_on = !is_nan(value) && !is_nan(before) && state[i] > 0 &&
+                               ordered(float_bits(value)) == ordered(float_bits(before));
+          state[i] = is_nan(value) ? 0 : goes_on ? state[i] + 1 : 1;
+          before = stored(value);
+        }
+      }
+      break;
+    case EncoderKind::repeats: {
+      const uint32_t id = hashed(feature.of_artist ? header.artist_id : header.track_id);
+      const uint32_t entry = id << 2 | (is_nan(slots[in[0]]) ? 0u : is_true(slots[in[0]]) ? 2u : 1u);
+      memmove(state + 1, state, static_cast<size_t>(feature.length - 1) * sizeof(float));
+      memcpy(state, &entry, sizeof entry);
+      break;
+    }
+    default:
+      break;
+  }
+}
+
+/// The outputs of an aggregate; a state of NULL is an empty one.
+void read_aggregate(const FeatureView& feature, const float* state, uint64_t track_id, uint64_t artist_id,
+                    float* slots) {
+  float* out = slots + feature.output;
+  const uint32_t count = feature.output_count;
+  const float empty = empty_state(feature);
+  const auto at = [&](uint32_t i) { return state == nullptr ? empty : state[i]; };
+  switch (feature.kind) {
+    case EncoderKind::lag:
+    case EncoderKind::total:
+    case EncoderKind::streak:
+      for (uint32_t i = 0; i < count; ++i) out[i] = at(i);
+      break;
+    case EncoderKind::mean:
+      for (uint32_t i = 0; i < count; ++i) {
+        const float weight = at(count + i) + feature.prior_weight;
+        const float sum = at(i) + feature.prior_weight * feature.prior;
+        out[i] = is_true(weight) ? sum / weight : missing;
+      }
+      break;
+    case EncoderKind::window:
+      for (uint32_t i = 0; i < count; ++i) {
+        float sum = 0, known = 0;
+        for (uint32_t n = 0; n < feature.length; ++n) {
+          const float value = at(n * count + i);
+          if (is_nan(value)) continue;
+          sum += value;
+          known += 1;
+        }
+        out[i] = known > 0 ? sum / known : missing;
+      }
+      break;
+    case EncoderKind::repeats: {
+      const uint32_t id = hashed(feature.of_artist ? artist_id : track_id);
+      uint32_t seen = 0, skipped = 0, last = 0;
+      for (uint32_t n = id == 0 || state == nullptr ? 0 : feature.length; n > 0; --n) {
+        uint32_t entry;
+        memcpy(&entry, state + n - 1, sizeof entry);
+        if (entry >> 2 != id) continue;
+        ++seen;
+        skipped += (entry & 3) == 2 ? 1 : 0;
+        last = n;
+      }
+      out[0] = static_cast<float>(seen);
+      out[1] = static_cast<float>(skipped);
+      out[2] = last == 0 ? missing : static_cast<float>(last);
+      break;
+    }
+    default:
+      break;
+  }
+}
+
+/// Empties the aggregates: all of them, or those that do not outlive a session.
+void reset_aggregates(const tonearm_model& model, const Plan& plan, void* session, bool all) {
+  float* state = row_of(session) + plan.columns;
+  for (uint32_t i = plan.first_context_feature; i < plan.features; ++i) {
+    const FeatureView feature = feature_at(model, i);
+    const uint32_t size = state_size(feature);
+    if (all || !feature.carries)
+      for (uint32_t n = 0; n < size; ++n) state[n] = empty_state(feature);
+    state += size;
+  }
+}
+
+// ----------------------------------------------------------------------------------------- events
+
+void make_empty(const tonearm_model& model, const Plan& plan, void* session) {
+  Header header = {};
+  header.magic = session_magic;
+  header.layout = session_layout;
+  header.model_id = plan.model_id;
+  header.bytes = plan.session_bytes;
+  header.skipped = header.duration = missing;
+  header.began = header.last_end = header.track_began = TONEARM_UNKNOWN_TIME;
+  write_header(session, header);
+  for (uint32_t i = 0; i < plan.columns; ++i) row_of(session)[i] = missing;
+  reset_aggregates(model, plan, session, true);
+}
+
+void begin_session(const tonearm_model& model, const Plan& plan, void* session) {
+  Header header = read_header(session);
+  header.playing = 0;
+  header.ended = 0;
+  header.skipped = missing;
+  header.began = TONEARM_UNKNOWN_TIME;
+  write_header(session, header);
+  reset_aggregates(model, plan, session, false);
+}
+
+/// Seconds from one time to another, at least 0; NaN if either is unknown.
+float seconds_between(int64_t from, int64_t to) {
+  if (from == TONEARM_UNKNOWN_TIME || to == TONEARM_UNKNOWN_TIME) return missing;
+  if (to <= from) return 0;
+  const uint64_t seconds = static_cast<uint64_t>(to) - static_cast<uint64_t>(from);
+  return static_cast<float>(seconds > INT32_MAX ? INT32_MAX : static_cast<int32_t>(seconds));
+}
+
+/// Whether a track that starts at `now` begins a new session.
+bool begins_session(const RulesView& rules, const Header& header, int64_t now) {
+  if (header.ended == 0) return false;
+  if (rules.cap != 0 && header.ended >= rules.cap) return true;
+  if (rules.idle_gap == 0 || now == TONEARM_UNKNOWN_TIME || header.last_end == TONEARM_UNKNOWN_TIME ||
+      now <= header.last_end)
+    return false;
+  return static_cast<uint64_t>(now) - static_cast<uint64_t>(header.last_end) > rules.idle_gap;
+}
+
+/// The history part: the row in the session, its end columns filled in, is what has ended.
+void end_track(const tonearm_model& model, const Plan& plan, void* session, Header& header, int64_t time,
+               float* slots) {
+  memcpy(slots, row_of(session), plan.columns * sizeof(float));
+  for (uint32_t i = 0; i < plan.first_context_feature; ++i) run_feature(feature_at(model, i), slots);
+  float* state = row_of(session) + plan.columns;
+  for (uint32_t i = plan.first_context_feature; i < plan.features; ++i) {
+    const FeatureView feature = feature_at(model, i);
+    if (!is_aggregate(feature.kind)) continue;
+    update_aggregate(feature, header, slots, state);
+    state += state_size(feature);
+  }
+  header.playing = 0;
+  if (header.ended < UINT32_MAX) ++header.ended;
+  header.last_end = time;
+}
+
+/// What is told of a track that starts, its row (but for the end columns) being in the slots already.
+struct Started {
+  int64_t time;
+  uint64_t track_id, artist_id;
+  float duration;
+};
+
+/// The scratch is used for the end of a track that still plays; `row` may not lie in it.
+void start_track(const tonearm_model& model, const Plan& plan, void* session, const Started& started,
+                 float* scratch) {
+  Header header = read_header(session);
+  if (header.playing != 0) {
+    read_end(model, plan, nullptr, {TONEARM_SKIP_UNKNOWN, missing}, missing, row_of(session));
+    apply_policy(model, plan, plan.first_end, plan.columns, row_of(session));
+    header.skipped = missing;
+    end_track(model, plan, session, header, started.time, scratch);
+    write_header(session, header);
+  }
+  if (begins_session(rules_of(model), header, started.time)) begin_session(model, plan, session);
+  header = read_header(session);
+  if (header.ended == 0 || header.began == TONEARM_UNKNOWN_TIME) header.began = started.time;
+  header.playing = 1;
+  header.track_began = started.time;
+  header.track_id = started.track_id;
+  header.artist_id = started.artist_id;
+  header.duration = started.duration;
+  write_header(session, header);
+}
+
+int64_t later(int64_t time, float ms) {
+  // Within a day or so, so that the sum is exact and cannot overflow.
+  if (time == TONEARM_UNKNOWN_TIME || !(ms >= 0 && ms < 1e9f) || time > INT64_MAX - 1000000) return time;
+  return time + static_cast<int32_t>(ms / 1000.0f);
+}
+
+// ------------------------------------------------------------------------------------ predictions
+
+/// A call's question about one candidate after another. Lays out the scratch: slots, then what each ensemble
+/// shares. (What is left of it is for a self-test's own session.)
+class Prediction {
+ public:
+  Prediction(const tonearm_model& model, const Plan& plan, const void* session, void* scratch)
+      : model_(model),
+        plan_(plan),
+        session_(session),
+        header_(read_header(session)),
+        slots_(static_cast<float*>(scratch)),
+        shared_(static_cast<uint8_t*>(scratch) + static_cast<size_t>(plan.slots) * sizeof(float)) {}
+
+  float* slots() { return slots_; }
+
+  /// The context part. The columns of Now and Start are in the slots.
+  void context(bool of_playing, int64_t now) {
+    of_playing_ = of_playing;
+    now_ = now;
+    begins_ = header_.playing == 0 && begins_session(rules_of(model_), header_, now);
+    if (begins_) {
+      header_.ended = 0;
+      header_.began = TONEARM_UNKNOWN_TIME;
+    }
+    const float* state = row_of(session_) + plan_.columns;
+    for (uint32_t i = plan_.first_context_feature; i < plan_.first_candidate_feature; ++i)
+      run(feature_at(model_, i), state);
+    candidate_state_ = state;
+    uint8_t* shared = shared_;
+    for (uint32_t i = 0; i < plan_.operators; ++i) {
+      const OperatorView op = operator_at(model_, i);
+      if (i < plan_.first_candidate_operator)
+        run_operator(op, slots_, shared);
+      else
+        share_operator(op, slots_, shared);
+      shared += shared_bytes(op);
+      if (i + 1 == plan_.first_candidate_operator) candidate_shared_ = shared;
+    }
+  }
+
+  /// The candidate part. The columns of Track are in the slots.
+  const float* candidate(uint64_t track_id, uint64_t artist_id, uint32_t horizon) {
+    track_id_ = track_id;
+    artist_id_ = artist_id;
+    horizon_ = horizon;
+    const float* state = candidate_state_;
+    for (uint32_t i = plan_.first_candidate_feature; i < plan_.features; ++i)
+      run(feature_at(model_, i), state);
+    uint8_t* shared = candidate_shared_;
+    for (uint32_t i = plan_.first_candidate_operator; i < plan_.operators; ++i) {
+      const OperatorView op = operator_at(model_, i);
+      run_shared_operator(op, slots_, shared);
+      shared += shared_bytes(op);
+    }
+    return slots_ + plan_.output;
+  }
+
+ private:
+  void run(const FeatureView& feature, const float*& state) {
+    if (feature.kind == EncoderKind::fact)
+      slots_[feature.output] = fact(feature.fact);
+    else if (is_aggregate(feature.kind))
+      read_aggregate(feature, begins_ && !feature.carries ? nullptr : state, track_id_, artist_id_, slots_);
+    else
+      run_feature(feature, slots_);
+    state += state_size(feature);
+  }
+
+  float fact(FactKind kind) const {
+    switch (kind) {
+      case FactKind::horizon:
+        return static_cast<float>(horizon_);
+      case FactKind::position:
+        return static_cast<float>(header_.ended) + static_cast<float>(horizon_);
+      case FactKind::gap:
+        return header_.playing != 0 ? seconds_between(header_.last_end, header_.track_began) : missing;
+      case FactKind::elapsed:
+        return seconds_between(header_.began, now_);
+      case FactKind::playing:
+        break;
+    }
+    return of_playing_ ? 1.0f : 0.0f;
+  }
+
+  const tonearm_model& model_;
+  const Plan& plan_;
+  const void* session_;
+  Header header_;
+  float* slots_;
+  uint8_t* shared_;
+  bool of_playing_ = false;
+  bool begins_ = false;  // the next track begins a new session
+  int64_t now_ = TONEARM_UNKNOWN_TIME;
+  uint64_t track_id_ = 0, artist_id_ = 0;
+  uint32_t horizon_ = 1;
+  const float* candidate_state_ = nullptr;
+  uint8_t* candidate_shared_ = shared_;
+};
+
+tonearm_status check_model(const tonearm_model* model) {
+  if (model == nullptr) return TONEARM_NULL_ARGUMENT;
+  if (!is_open(*model)) return TONEARM_NOT_OPEN;
+  return plan_of(*model).has_session() ? TONEARM_OK : TONEARM_NOT_A_SESSION_MODEL;
+}
+
+bool is_session_of(const Plan& plan, const Header& header) {
+  return header.magic == session_magic && header.layout == session_layout &&
+         header.model_id == plan.model_id && header.bytes == plan.session_bytes;
+}
+
+tonearm_status check_session(const tonearm_model* model, const void* session) {
+  if (model == nullptr || session == nullptr) return TONEARM_NULL_ARGUMENT;
+  if (const tonearm_status status = check_model(model); status != TONEARM_OK) return status;
+  if (reinterpret_cast<uintptr_t>(session) % alignof(float) != 0) return TONEARM_MISALIGNED;
+  return is_session_of(plan_of(*model), read_header(session)) ? TONEARM_OK : TONEARM_WRONG_SESSION;
+}
+
+tonearm_status check_call(const tonearm_model* model, const void* session, const void* scratch, size_t size) {
+  if (scratch == nullptr) return TONEARM_NULL_ARGUMENT;
+  const tonearm_status status = check_session(model, session);
+  return status != TONEARM_OK ? status : check_scratch(plan_of(*model), scratch, size);
+}
+
+/// The struct at `at` within an event of `size` bytes, and `at` moved behind it; null where it does not fit.
+template <typename Struct>
+const Struct* next_struct(const uint8_t* event, size_t& at, size_t size) {
+  if (size - at < sizeof(Struct)) return nullptr;
+  const auto* found = reinterpret_cast<const Struct*>(event + at);
+  const size_t bytes = found->struct_size;
+  if (bytes < sizeof(Struct) || bytes % alignof(Struct) != 0 || bytes > size - at) return nullptr;
+  at += bytes;
+  return found;
+}
+
+uint32_t image_crc(const uint8_t* image, uint32_t bytes) {
+  static constexpr uint8_t zeros[4] = {};
+  constexpr size_t at = offsetof(Header, crc);
+  uint32_t crc = crc32(0, image, at);
+  crc = crc32(crc, zeros, sizeof zeros);
+  return crc32(crc, image + at + 4, bytes - at - 4);
+}
+
+}  // namespace
+
+float replay_golden(const tonearm_model& model, const Plan& plan, void* scratch) {
+  const GoldenView golden = golden_of(model);
+  float* slots = static_cast<float*>(scratch);
+  void* session = static_cast<uint8_t*>(scratch) + plan.scratch_bytes - plan.session_bytes;
+  make_empty(model, plan, session);
+  float largest = 0;
+  const float* expected = golden.outputs;
+  for (uint32_t n = 0; n < golden.events; ++n) {
+    const GoldenEventView event = golden_event_at(model, n);
+    const float* row = golden.rows + static_cast<size_t>(n) * plan.columns;
+    const int64_t time = event.time == 0 ? TONEARM_UNKNOWN_TIME : event.time;
+    Header header = read_header(session);
+    if (event.kind == GoldenKind::start) {
+      start_track(model, plan, session, {time, event.track_id, event.artist_id, missing}, slots);
+      memcpy(row_of(session), row, plan.columns * sizeof(float));
+      apply_policy(model, plan, 0, plan.columns, row_of(session));
+    } else if (event.kind == GoldenKind::end && header.playing != 0) {
+      for (uint32_t i = plan.first_end; i < plan.columns; ++i) row_of(session)[i] = row[i];
+      apply_policy(model, plan, plan.first_end, plan.columns, row_of(session));
+      end_track(model, plan, session, header, time, slots);
+      write_header(session, header);
+    } else if (event.kind == GoldenKind::predict) {
+      const bool of_playing = event.horizon == 0;
+      Prediction prediction(model, plan, session, scratch);
+      for (uint32_t i = 0; i < plan.columns; ++i) slots[i] = row[i];
+      apply_policy(model, plan, 0, plan.columns, slots);
+      prediction.context(of_playing, time);
+      const float* out =
+          prediction.candidate(event.track_id, event.artist_id, of_playing ? 1 : event.horizon);
+      for (uint32_t i = 0; i < plan.output_count; ++i)
+        largest = larger_difference(largest, out[i], *expected++);
+    }
+  }
+  return largest;
+}
+
+}  // namespace tonearm::runtime
+
+extern "C" {
+
+using namespace tonearm::runtime;
+
+size_t tonearm_session_size(const tonearm_model* model) noexcept {
+  return model == nullptr ? 0 : plan_of(*model).session_bytes;
+}
+
+tonearm_status tonearm_session_init(const tonearm_model* model, void* memory, size_t size,
+                                    tonearm_session** session) noexcept {
+  if (model == nullptr || memory == nullptr || session == nullptr) return TONEARM_NULL_ARGUMENT;
+  if (const tonearm_status status = check_model(model); status != TONEARM_OK) return status;
+  if (reinterpret_cast<uintptr_t>(memory) % alignof(float) != 0) return TONEARM_MISALIGNED;
+  const Plan plan = plan_of(*model);
+  if (size < plan.session_bytes) return TONEARM_SESSION_TOO_SMALL;
+  make_empty(*model, plan, memory);
+  *session = static_cast<tonearm_session*>(memory);
+  return TONEARM_OK;
+}
+
+tonearm_status tonearm_session_reset(const tonearm_model* model, tonearm_session* session) noexcept {
+  const tonearm_status status = check_session(model, session);
+  if (status == TONEARM_OK) begin_session(*model, plan_of(*model), session);
+  return status;
+}
+
+tonearm_status tonearm_session_save(const tonearm_model* model, const tonearm_session* session, void* image,
+                                    size_t size) noexcept {
+  if (image == nullptr) return TONEARM_NULL_ARGUMENT;
+  if (const tonearm_status status = check_session(model, session); status != TONEARM_OK) return status;
+  const uint32_t bytes = plan_of(*model).session_bytes;
+  if (size < bytes) return TONEARM_SESSION_TOO_SMALL;
+  memcpy(image, session, bytes);
+  const uint32_t crc = image_crc(static_cast<const uint8_t*>(image), bytes);
+  memcpy(static_cast<uint8_t*>(image) + offsetof(Header, crc), &crc, sizeof crc);
+  return TONEARM_OK;
+}
+
+tonearm_status tonearm_session_load(const tonearm_model* model, void* memory, size_t size, const void* image,
+                                    size_t image_size, tonearm_session** session) noexcept {
+  if (model == nullptr || memory == nullptr || image == nullptr || session == nullptr)
+    return TONEARM_NULL_ARGUMENT;
+  if (const tonearm_status status = check_model(model); status != TONEARM_OK) return status;
+  if (reinterpret_cast<uintptr_t>(memory) % alignof(float) != 0) return TONEARM_MISALIGNED;
+  const Plan plan = plan_of(*model);
+  if (size < plan.session_bytes) return TONEARM_SESSION_TOO_SMALL;
+  if (image_size < sizeof(uint32_t)) return TONEARM_SESSION_CORRUPT;
+  uint32_t magic;
+  memcpy(&magic, image, sizeof magic);
+  if (magic != session_magic) return TONEARM_WRONG_SESSION;
+  if (image_size < sizeof(Header)) return TONEARM_SESSION_CORRUPT;
+  Header header = read_header(image);
+  if (!is_session_of(plan, header)) return TONEARM_WRONG_SESSION;
+  // Nothing in a session is an index; one flag is all that could be out of range.
+  if (image_size != plan.session_bytes || header.playing > 1 || header.reserved != 0 ||
+      header.crc != image_crc(static_cast<const uint8_t*>(image), plan.session_bytes))
+    return TONEARM_SESSION_CORRUPT;
+  memcpy(memory, image, plan.session_bytes);
+  header.crc = 0;
+  write_header(memory, header);
+  *session = static_cast<tonearm_session*>(memory);
+  return TONEARM_OK;
+}
+
+tonearm_status tonearm_track_start(const tonearm_model* model, tonearm_session* session,
+                                   const tonearm_track* track, const tonearm_start* start,
+                                   const tonearm_now* now, void* scratch, size_t scratch_size) noexcept {
+  tonearm_status status = check_call(model, session, scratch, scratch_size);
+  if (status == TONEARM_OK) status = check_struct(track);
+  if (status == TONEARM_OK) status = check_struct(start);
+  if (status == TONEARM_OK) status = check_struct(now);
+  if (status != TONEARM_OK) return status;
+  const Plan plan = plan_of(*model);
+  Started started = {TONEARM_UNKNOWN_TIME, 0, 0, missing};
+  if (now != nullptr) started.time = now->time;
+  if (track != nullptr) {
+    started.track_id = track->track_id;
+    started.artist_id = track->artist_id;
+    started.duration = stored(track->duration);
+  }
+  start_track(*model, plan, session, started, static_cast<float*>(scratch));
+  float* row = row_of(session);
+  read_track(*model, plan, track, row);
+  read_now(*model, plan, now, row);
+  read_start(*model, plan, start, row);
+  read_end(*model, plan, nullptr, {TONEARM_SKIP_UNKNOWN, missing}, missing, row);
+  apply_policy(*model, plan, 0, plan.columns, row);
+  return TONEARM_OK;
+}
+
+tonearm_status tonearm_track_end(const tonearm_model* model, tonearm_session* session, const tonearm_end* end,
+                                 void* scratch, size_t scratch_size) noexcept {
+  tonearm_status status = check_call(model, session, scratch, scratch_size);
+  if (status == TONEARM_OK) status = check_struct(end);
+  if (status != TONEARM_OK) return status;
+  const Plan plan = plan_of(*model);
+  Header header = read_header(session);
+  if (header.playing == 0) return TONEARM_NOTHING_PLAYING;
+  const Outcome outcome = outcome_of(rules_of(*model), end, header.duration);
+  float* row = row_of(session);
+  read_end(*model, plan, end, outcome, header.duration, row);
+  apply_policy(*model, plan, plan.first_end, plan.columns, row);
+  const int64_t time = end != nullptr && end->time != TONEARM_UNKNOWN_TIME
+                           ? end->time
+                           : later(header.track_began, end == nullptr ? missing : end->ms_played);
+  header.skipped = outcome.skipped;
+  end_track(*model, plan, session, header, time, static_cast<float*>(scratch));
+  write_header(session, header);
+  return TONEARM_OK;
+}
+
+tonearm_status tonearm_predict(const tonearm_model* model, const tonearm_session* session,
+                               const tonearm_request* request, void* scratch, size_t scratch_size,
+                               float* out) noexcept {
+  if (request == nullptr || out == nullptr) return TONEARM_NULL_ARGUMENT;
+  tonearm_status status = check_call(model, session, scratch, scratch_size);
+  if (status != TONEARM_OK) return status;
+  if (request->struct_size < sizeof *request) return TONEARM_BAD_STRUCT_SIZE;
+  constexpr uint32_t most = 1000000;
+  if (request->kind < TONEARM_PLAYING || request->kind > TONEARM_ALTERNATIVES) return TONEARM_OUT_OF_RANGE;
+  if ((status = check_struct(request->now)) != TONEARM_OK) return status;
+
+  const Plan plan = plan_of(*model);
+  const Header header = read_header(session);
+  const bool of_playing = request->kind == TONEARM_PLAYING;
+  const uint32_t count = of_playing ? 1 : request->candidate_count;
+  const auto* candidate = reinterpret_cast<const uint8_t*>(request->candidates);
+  const auto* end = reinterpret_cast<const uint8_t*>(plan.leaky != 0 ? request->outcomes : nullptr);
+  const size_t stride =
+      of_playing || count == 0 || candidate == nullptr ? 0 : request->candidates->struct_size;
+  const size_t end_stride = end == nullptr || count == 0 ? 0 : request->outcomes->struct_size;
+  if (of_playing && header.playing == 0) return TONEARM_NOTHING_PLAYING;
+  if (!of_playing) {
+    if (count > most || (request->kind == TONEARM_ALTERNATIVES && request->place > most))
+      return TONEARM_OUT_OF_RANGE;
+    if (count > 0 && candidate == nullptr) return TONEARM_NULL_ARGUMENT;
+  }
+  for (uint32_t i = 0; i < count; ++i) {  // nothing is written if any of them is wrong
+    const auto* track = reinterpret_cast<const tonearm_track*>(candidate + i * stride);
+    const auto* outcome = reinterpret_cast<const tonearm_end*>(end + i * end_stride);
+    if (!of_playing && track->struct_size != stride) return TONEARM_BAD_STRUCT_SIZE;
+    if (!of_playing && (status = check_struct(track)) != TONEARM_OK) return status;
+    if (end != nullptr && outcome->struct_size != end_stride) return TONEARM_BAD_STRUCT_SIZE;
+    if (end != nullptr && (status = check_struct(outcome)) != TONEARM_OK) return status;
+  }
+
+  Prediction prediction(*model, plan, session, scratch);
+  float* slots = prediction.slots();
+  const float* row = row_of(session);
+  if (header.playing != 0) {
+    memcpy(slots, row, plan.columns * sizeof(float));
+  } else {
+    read_start(*model, plan, nullptr, slots);
+    apply_policy(*model, plan, plan.first_start, plan.first_end, slots);
+  }
+  if (!of_playing || request->now != nullptr) {
+    read_now(*model, plan, request->now, slots);
+    apply_policy(*model, plan, plan.first_now, plan.first_start, slots);
+  }
+  const int64_t now = request->now != nullptr ? request->now->time
+                      : of_playing            ? header.track_began
+                                              : TONEARM_UNKNOWN_TIME;
+  prediction.context(of_playing, now);
+  const uint32_t first = of_playing ? 1 : 1 + header.playing;
+  for (uint32_t i = 0; i < count; ++i, out += plan.output_count) {
+    uint64_t track_id = header.track_id, artist_id = header.artist_id;
+    float duration = header.duration;
+    uint32_t horizon = first;
+    if (!of_playing) {
+      const auto* track = reinterpret_cast<const tonearm_track*>(candidate + i * stride);
+      read_track(*model, plan, track, slots);
+      apply_policy(*model, plan, 0, plan.first_now, slots);
+      track_id = track->track_id;
+      artist_id = track->artist_id;
+      duration = track->duration;
+      horizon += request->kind == TONEARM_QUEUE ? i : request->place;
+    }
+    if (plan.leaky != 0) {
+      const auto* outcome =
+          reinterpret_cast<const tonearm_end*>(end == nullptr ? nullptr : end + i * end_stride);
+      read_end(*model, plan, outcome, outcome_of(rules_of(*model), outcome, duration), duration, slots);
+      apply_policy(*model, plan, plan.first_end, plan.columns, slots);
+    }
+    const float* answer = prediction.candidate(track_id, artist_id, horizon);
+    memcpy(out, answer, plan.output_count * sizeof(float));
+  }
+  return TONEARM_OK;
+}
+
+tonearm_status tonearm_session_replay(const tonearm_model* model, tonearm_session* session,
+                                      const tonearm_event* events, size_t count, void* scratch,
+                                      size_t scratch_size) noexcept {
+  tonearm_status status = check_call(model, session, scratch, scratch_size);
+  if (status != TONEARM_OK) return status;
+  if (events == nullptr && count > 0) return TONEARM_NULL_ARGUMENT;
+  make_empty(*model, plan_of(*model), session);
+  const size_t stride = count > 0 ? events->struct_size : 0;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(events);
+  for (size_t i = 0; i < count && status == TONEARM_OK; ++i, bytes += stride) {
+    const auto* event = reinterpret_cast<const tonearm_event*>(bytes);
+    if (event->struct_size < sizeof *event || event->struct_size != stride ||
+        stride % alignof(tonearm_event) != 0)
+      return TONEARM_BAD_STRUCT_SIZE;
+    // The structs of an event follow on each other in the sizes that its writer knew.
+    size_t at = offsetof(tonearm_event, track);
+    const auto* track = next_struct<tonearm_track>(bytes, at, stride);
+    const auto* start = next_struct<tonearm_start>(bytes, at, stride);
+    const auto* now = next_struct<tonearm_now>(bytes, at, stride);
+    const auto* end = next_struct<tonearm_end>(bytes, at, stride);
+    if (track == nullptr || start == nullptr || now == nullptr || end == nullptr)
+      return TONEARM_BAD_STRUCT_SIZE;
+    if (event->kind == TONEARM_EVENT_START) {
+      status = tonearm_track_start(model, session, track, start, now, scratch, scratch_size);
+    } else if (event->kind == TONEARM_EVENT_END) {
+      status = tonearm_track_end(model, session, end, scratch, scratch_size);
+      if (status == TONEARM_NOTHING_PLAYING) status = TONEARM_OK;  // the log began in the middle
+    } else if (event->kind == TONEARM_EVENT_RESET) {
+      status = tonearm_session_reset(model, session);
+    } else {
+      status = TONEARM_OUT_OF_RANGE;
+    }
+  }
+  return status;
+}
+
+tonearm_status tonearm_session_describe(const tonearm_model* model, const tonearm_session* session,
+                                        tonearm_session_info* info) noexcept {
+  if (info == nullptr) return TONEARM_NULL_ARGUMENT;
+  if (const tonearm_status status = check_session(model, session); status != TONEARM_OK) return status;
+  if (info->struct_size < sizeof *info) return TONEARM_BAD_STRUCT_SIZE;
+  const Header header = read_header(session);
+  info->playing = header.playing;
+  info->ended = header.ended;
+  info->skipped = header.skipped;
+  info->track_id = header.track_id;
+  return TONEARM_OK;
+}
+
+}  // extern "C"
