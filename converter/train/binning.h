@@ -5,27 +5,46 @@
 #include <span>
 #include <vector>
 
+#include "train/rows.h"
 #include "train/training.h"
 
 namespace tonearm {
 
-/// A dataset with each value replaced by the number of its bin, one byte: all that training trees needs.
-struct BinnedDataset {
-  std::size_t rows = 0;
-  std::size_t features = 0;
-  /// Row-major, rows x features.
-  std::vector<std::uint8_t> bins;
+/// How the values of every feature are cut into bins.
+struct Cuts {
   /// Of each feature, strictly ascending, at most 254. The bin of a value is the number of thresholds
   /// below it, so "x <= thresholds[b]" and "bin <= b" are the same question.
   std::vector<std::vector<float>> thresholds;
   /// Of each feature: 1 if a row lacks it.
   std::vector<std::uint8_t> has_missing;
 
-  const std::uint8_t* row(std::size_t index) const { return bins.data() + index * features; }
   /// Bins of the feature's values; the next number is the bin of a missing value.
   unsigned value_bins(std::size_t feature) const {
     return static_cast<unsigned>(thresholds[feature].size()) + 1;
   }
+};
+
+/// A dataset with each value replaced by the number of its bin, one byte: all that training trees needs.
+struct BinnedDataset : Cuts {
+  std::size_t rows = 0;
+  std::size_t features = 0;
+  /// Row-major, rows x features.
+  std::vector<std::uint8_t> bins;
+
+  const std::uint8_t* row(std::size_t index) const { return bins.data() + index * features; }
+};
+
+/// The same of rows that may be too many for memory, and their labels.
+struct BinnedRows : Cuts {
+  std::size_t rows = 0;
+  std::size_t features = 0;
+  /// Rows whose target is 1.
+  std::size_t positive = 0;
+  /// What training keeps of these rows obeys it, too.
+  MemoryLimit limit;
+  bool in_memory = true;
+  RowArray<std::uint8_t> bins;    // `features` of each row
+  RowArray<std::uint8_t> target;  // 0 or 1
 };
 
 /// The question of a split, asked of bins.
@@ -35,11 +54,12 @@ struct BinnedQuestion {
   unsigned last_left;
   unsigned also_left;  // the bin of missing values if they go left, or one that no value has
 
-  BinnedQuestion(const BinnedDataset& data, std::size_t feature, unsigned bin, bool missing_left)
-      : bins(data.bins.data() + feature),
-        stride(data.features),
+  BinnedQuestion(const std::uint8_t* rows, const Cuts& cuts, std::size_t feature, unsigned bin,
+                 bool missing_left)
+      : bins(rows + feature),
+        stride(cuts.thresholds.size()),
         last_left(bin),
-        also_left(missing_left ? data.value_bins(feature) : 256) {}
+        also_left(missing_left ? cuts.value_bins(feature) : 256) {}
 
   /// 1 or 0
   std::size_t goes_left(std::uint32_t row) const {
@@ -76,8 +96,19 @@ float threshold_between(float low, float high);
 /// Cuts every feature into at most `max_bins` bins (2 to 255): one for each distinct value where they
 /// suffice; otherwise values that fill a bin have their own and the rest share out the others evenly.
 /// -0 and +0 are one value. A feature with missing values has its largest value as last threshold, so
-/// that a split can tell missing from present. Nothing is sampled. Throws Error if there are no rows or
-/// features, or one class only.
+/// that a split can tell missing from present.
+///
+/// Nothing is sampled, and the limit does not change a bit: values are counted by the leading bits of
+/// their floats, and only where a cut must fall between are they looked at more closely, in further
+/// passes over the rows (two in all where the values fit into a quarter of the limit, otherwise six to
+/// nine). Tables for counting take a quarter of the limit, but at least 64 kB. Throws Error if there are no
+/// rows or features, or one class only, or the number of rows changes between passes; Interrupted.
+BinnedRows bin_rows(RowSource& source, unsigned max_bins, const MemoryLimit& limit, Threads& threads);
+
+/// Rows to validate with, cut as others were. There may be none.
+BinnedRows bin_rows(RowSource& source, const Cuts& cuts, const MemoryLimit& limit, Threads& threads);
+
+/// In memory.
 BinnedDataset bin_dataset(const Dataset& data, unsigned max_bins, Threads& threads);
 
 }  // namespace tonearm

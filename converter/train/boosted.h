@@ -1,5 +1,9 @@
 #pragma once
 
+#include <cstddef>
+#include <limits>
+
+#include "train/binning.h"
 #include "train/training.h"
 #include "train/trees.h"
 
@@ -22,6 +26,10 @@ struct BoostedOptions {
   double min_gain = 0;
   /// Share of features drawn for each tree, and of rows for each tree; 1 takes all.
   double feature_share = 1, row_share = 1;
+  /// The features from this one on are costly when the model is used (they differ for every candidate of a
+  /// queue): only this share of the trees, evenly spread, may ask about them.
+  std::size_t costly_from = std::numeric_limits<std::size_t>::max();
+  double costly_share = 1;
   /// Bins per feature, at most 255.
   unsigned bins = 255;
   /// Stop when the validation log loss has not improved for this many trees; 0 never stops.
@@ -41,7 +49,15 @@ struct BoostedOptions {
 /// Missing values go to the side where they gain more; where a node has none, to that of most rows; and
 /// always left on a feature that is never missing.
 ///
-/// Throws Error for one class only or options out of range. Restartable per tree.
+/// Rows beyond the memory limit of `rows` or `validation` stay in files and are read once for about every
+/// level of a tree. The trees are the same, bit for bit, whatever the limit. `validation` (cut as `rows`
+/// are) may be null without patience; options.bins has been used when the rows were binned.
+///
+/// Throws Error for options out of range or files that cannot be read or written. Restartable per tree.
+TreeEnsemble train_boosted(const BinnedRows& rows, const BinnedRows* validation,
+                           const BoostedOptions& options, const Training& training);
+
+/// The same in memory, with options.bins. Throws Error for one class only.
 TreeEnsemble train_boosted(const Dataset& data, const Dataset& validation, const BoostedOptions& options,
                            const Training& training);
 

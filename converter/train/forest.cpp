@@ -87,7 +87,7 @@ class Grower {
       const bool split_left = splittable(split.left, node.depth + 1);
       const bool split_right = splittable(right_tally, node.depth + 1);
       if (!split_left && !split_right) continue;  // nobody will look at these rows again
-      const BinnedQuestion question(data_, split.feature, split.bin, split.missing_left);
+      const BinnedQuestion question(data_.bins.data(), data_, split.feature, split.bin, split.missing_left);
       const Sample* others = partition_without_branches(
           samples_.data() + node.begin, samples_.data() + node.end, scratch_.data(),
           [&](const Sample& sample) { return question.goes_left(sample.row); });
