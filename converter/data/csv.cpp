@@ -1,11 +1,15 @@
 #include "data/csv.h"
 
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <unistd.h>
 #include <zlib.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include <algorithm>
-#include <array>
+#include <bit>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
@@ -15,11 +19,45 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "base/files.h"
 
 namespace tonearm {
 namespace {
 
 constexpr const char* zero_byte = "a zero byte stands in the text; is the file UTF-16 or not text at all?";
+
+std::string listed(const std::vector<std::string>& words) {
+  constexpr std::size_t most = 30;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(words.size(), most); ++i) text += (i > 0 ? ", " : "") + words[i];
+  if (words.size() > most) text += " and " + std::to_string(words.size() - most) + " more";
+  return text;
+}
+
+/// How many bytes separators() reads at once, and so may read behind a separator.
+constexpr std::size_t separators_block = 16;
+
+/// Bit i is set if byte i ends a field or may not stand in a text at all: comma, line feed, zero.
+unsigned separators(const char* at) {
+#ifdef __SSE2__
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+  const auto equal = [&](char c) { return _mm_cmpeq_epi8(bytes, _mm_set1_epi8(c)); };
+  const __m128i found = _mm_or_si128(_mm_or_si128(equal(','), equal('\n')), equal('\0'));
+  return static_cast<unsigned>(_mm_movemask_epi8(found));
+#else
+  unsigned found = 0;
+  for (unsigned i = 0; i < separators_block; ++i)
+    found |= static_cast<unsigned>(at[i] == ',' || at[i] == '\n' || at[i] == '\0') << i;
+  return found;
+#endif
+}
+
+bool matches(const std::string& pattern, std::string name) {
+  if (fnmatch(pattern.c_str(), name.c_str(), FNM_PERIOD) == 0) return true;
+  if (!name.ends_with(".gz")) return false;
+  name.resize(name.size() - 3);
+  return fnmatch(pattern.c_str(), name.c_str(), FNM_PERIOD) == 0;
+}
 
 }  // namespace
 
@@ -110,7 +148,7 @@ class CsvReader::Source {
 CsvReader::CsvReader(const std::filesystem::path& path, std::size_t block)
     : path_(path),
       source_(std::make_unique<Source>(path)),
-      buffer_(std::clamp<std::size_t>(block, 4, longest_record) + 1) {
+      buffer_(std::clamp<std::size_t>(block, 4, longest_record) + separators_block) {
   while (end_ < 3 && refill()) {
   }
   if (end_ >= 3 && std::memcmp(buffer_.data(), "\xef\xbb\xbf", 3) == 0) begin_ = 3;
@@ -151,20 +189,19 @@ bool CsvReader::read_record(std::vector<std::string_view>& fields) {
 // One pass over one record. The byte behind the buffer's content is a line feed, so no test for the end
 // is needed until a separator is found. A record that the buffer cuts is scanned again once there is more.
 CsvReader::Scan CsvReader::scan(std::vector<std::string_view>& fields) {
-  static constexpr auto ends_field = [] {
-    std::array<bool, 256> table = {};
-    table[','] = table['\n'] = table['\0'] = true;
-    return table;
-  }();
-  fields.clear();
   doubled_.clear();
   char* const end = buffer_.data() + end_;
   *end = '\n';
   char* at = buffer_.data() + begin_;
   std::size_t line = next_line_;
+  std::size_t count = 0;
+  const auto add = [&](const char* start, const char* stop) {
+    if (count == fields.size()) fields.resize(2 * count + 8);
+    fields[count++] = {start, static_cast<std::size_t>(stop - start)};
+  };
   for (;; ++at) {
-    char* const start = at;
     if (*at == '"') {
+      char* const start = at + 1;
       bool doubled = false;
       for (++at;; at += 2) {
         at = static_cast<char*>(std::memchr(at, '"', static_cast<std::size_t>(end - at)));
@@ -173,26 +210,35 @@ CsvReader::Scan CsvReader::scan(std::vector<std::string_view>& fields) {
         if (at[1] != '"') break;
         doubled = true;
       }
-      const std::string_view text(start + 1, static_cast<std::size_t>(at - start - 1));
-      if (text.find('\0') != text.npos) fail(line, zero_byte);
-      if (doubled) doubled_.push_back(fields.size());
-      fields.push_back(text);
-      line += static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
+      if (std::memchr(start, '\0', static_cast<std::size_t>(at - start)) != nullptr) fail(line, zero_byte);
+      if (doubled) doubled_.push_back(count);
+      add(start, at);
+      line += static_cast<std::size_t>(std::count(start, at, '\n'));
       ++at;
       if (*at == '\r' && at[1] == '\n') ++at;
       if (*at != ',' && *at != '\n')
         fail(line, "text follows a closing quote; a quote within a quoted field must be doubled");
     } else {
-      while (!ends_field[static_cast<unsigned char>(*at)]) ++at;
+      // All fields up to the end of the record or a field that is quoted.
+      char* start = at;
+      char* block = at;
+      for (unsigned found = separators(block);; found &= found - 1) {
+        while (found == 0) found = separators(block += separators_block);
+        at = block + std::countr_zero(found);
+        if (*at != ',') break;
+        add(start, at);
+        start = at + 1;
+        if (*start == '"') break;
+      }
       if (*at == '\0') fail(line, zero_byte);
-      const bool carriage_return = *at == '\n' && at > start && at[-1] == '\r';
-      fields.emplace_back(start, static_cast<std::size_t>(at - start) - carriage_return);
+      if (*at == '\n') add(start, at > start && at[-1] == '\r' ? at - 1 : at);
     }
     if (*at == '\n') break;
   }
+  fields.resize(count);
   if (at == end && !source_ended_) return Scan::cut;
 
-  const bool blank = fields.size() == 1 && fields[0].empty() && buffer_[begin_] != '"';
+  const bool blank = count == 1 && fields[0].empty() && buffer_[begin_] != '"';
   begin_ = std::min(static_cast<std::size_t>(at - buffer_.data()) + 1, end_);
   line_ = next_line_;
   next_line_ = line + 1;
@@ -214,8 +260,9 @@ bool CsvReader::refill() {
   std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
   end_ -= begin_;
   begin_ = 0;
-  if (end_ + 1 == buffer_.size()) buffer_.resize(std::min(2 * end_, longest_record) + 1);
-  const std::size_t got = source_->read(buffer_.data() + end_, buffer_.size() - 1 - end_);
+  if (end_ + separators_block == buffer_.size())
+    buffer_.resize(std::min(2 * end_, longest_record) + separators_block);
+  const std::size_t got = source_->read(buffer_.data() + end_, buffer_.size() - separators_block - end_);
   end_ += got;
   source_ended_ = got == 0;
   return !source_ended_;
@@ -223,6 +270,33 @@ bool CsvReader::refill() {
 
 void CsvReader::fail(std::size_t line, const std::string& what) const {
   throw Error(path_.string() + ", line " + std::to_string(line) + ": " + what);
+}
+
+std::optional<std::size_t> CsvReader::find(std::string_view name) const {
+  const auto found = std::find(header_.begin(), header_.end(), name);
+  if (found == header_.end()) return std::nullopt;
+  return static_cast<std::size_t>(found - header_.begin());
+}
+
+std::size_t CsvReader::place(std::string_view name) const {
+  if (const auto found = find(name)) return *found;
+  const std::string near = nearest(name, header_);
+  throw Error(path_.string() + ": there is no column '" + std::string(name) + "'" +
+              (near.empty() ? "" : " (did you mean '" + near + "'?)") + "; it has " + listed(header_));
+}
+
+void CsvReader::refuse(std::size_t field, std::string_view text, const std::string& expected) const {
+  const std::string shown(text.substr(0, 60));
+  throw Error(path_.string() + ", line " + std::to_string(line_) + ", column '" + header_[field] +
+              "': expected " + expected + ", but found '" + shown +
+              (text.size() > shown.size() ? "..." : "") + "'");
+}
+
+float CsvReader::number(std::size_t field, std::string_view text) const {
+  float value;
+  if (!parse_number(text, value)) refuse(field, text, "a number");
+  if (std::isinf(value)) refuse(field, text, "a finite number within the range of float32");
+  return value == 0 ? 0.0f : value;
 }
 
 bool parse_number(std::string_view text, float& value) {
@@ -241,6 +315,40 @@ bool parse_number(std::string_view text, float& value) {
   if (status == std::errc() && rest == end) return true;
   value = std::numeric_limits<float>::quiet_NaN();
   return text.empty() || text == "NA" || text == "null";
+}
+
+std::vector<std::filesystem::path> find_data_files(const std::filesystem::path& path,
+                                                   const std::string& pattern, bool required) {
+  std::error_code failure;
+  const std::filesystem::file_status status = std::filesystem::status(path, failure);
+  if (!std::filesystem::exists(status)) throw Error("there is no file or folder " + path.string());
+  if (!std::filesystem::is_directory(status)) return {path};
+
+  std::vector<std::string> names;
+  std::size_t others = 0;
+  std::filesystem::directory_iterator entry(path, failure);
+  for (; !failure && entry != std::filesystem::directory_iterator(); entry.increment(failure)) {
+    std::string name = entry->path().filename().string();
+    std::error_code unreadable;
+    if (!entry->is_directory(unreadable) && matches(pattern, name))
+      names.push_back(std::move(name));
+    else
+      ++others;
+  }
+  if (failure) throw Error("cannot list the folder " + path.string() + ": " + failure.message());
+  if (names.empty() && required)
+    throw Error("no file in " + path.string() + " is named like '" + pattern + "' (it holds " +
+                std::to_string(others) + " others)");
+  std::sort(names.begin(), names.end());
+  std::vector<std::filesystem::path> files;
+  for (const std::string& name : names) {
+    if (name.ends_with(".gz") &&
+        std::binary_search(names.begin(), names.end(), name.substr(0, name.size() - 3)))
+      throw Error(path.string() + " holds the same file twice, as " + name +
+                  " and without .gz; remove one of them");
+    files.push_back(path / name);
+  }
+  return files;
 }
 
 }  // namespace tonearm

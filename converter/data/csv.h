@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,6 +40,18 @@ class CsvReader {
   /// The line on which the record that next() returned begins, counted from 1, the header included.
   std::size_t line() const { return line_; }
 
+  const std::filesystem::path& path() const { return path_; }
+
+  /// Which field has this name.
+  std::optional<std::size_t> find(std::string_view name) const;
+  /// The same; an absent one throws Error with those there and the nearest name.
+  std::size_t place(std::string_view name) const;
+  /// Throws Error about a field of the record that next() returned: file, line, column, what was expected,
+  /// and what was found.
+  [[noreturn]] void refuse(std::size_t field, std::string_view text, const std::string& expected) const;
+  /// The field as parse_number reads it; refuses other texts and infinities. -0 becomes 0.
+  float number(std::size_t field, std::string_view text) const;
+
  private:
   class Source;
 
@@ -52,7 +65,7 @@ class CsvReader {
 
   std::filesystem::path path_;
   std::unique_ptr<Source> source_;
-  std::vector<char> buffer_;         // with one byte behind what is read into it, for a sentinel
+  std::vector<char> buffer_;         // with room behind what is read into it, for a sentinel
   std::size_t begin_ = 0, end_ = 0;  // what is in the buffer and not consumed
   bool source_ended_ = false;
   std::size_t line_ = 0, next_line_ = 1;
@@ -64,5 +77,12 @@ class CsvReader {
 /// and "null" mean missing and give NaN. False for any other text. Numbers beyond float32 and "inf" give
 /// infinities, which the caller refuses.
 bool parse_number(std::string_view text, float& value);
+
+/// `path` itself if it is a file; else the files of that folder whose names match `pattern`, e.g.
+/// "log_*.csv", in the order of their names; NAME.csv.gz is matched by the pattern for NAME.csv. Throws Error
+/// if there is no such path, if a file is there with and without .gz, or, where they are `required`, if there
+/// are none.
+std::vector<std::filesystem::path> find_data_files(const std::filesystem::path& path,
+                                                   const std::string& pattern, bool required = true);
 
 }  // namespace tonearm

@@ -1,7 +1,5 @@
 #include "data/table.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <bit>
 #include <charconv>
@@ -12,7 +10,6 @@
 #include <optional>
 
 #include "base/error.h"
-#include "base/files.h"
 #include "base/random.h"
 #include "data/csv.h"
 
@@ -22,53 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr float missing = std::numeric_limits<float>::quiet_NaN();
-
-std::string listed(const std::vector<std::string>& words) {
-  constexpr std::size_t most = 30;
-  std::string text;
-  for (std::size_t i = 0; i < std::min(words.size(), most); ++i) text += (i > 0 ? ", " : "") + words[i];
-  if (words.size() > most) text += " and " + std::to_string(words.size() - most) + " more";
-  return text;
-}
-
-bool matches(const std::string& pattern, std::string name) {
-  if (fnmatch(pattern.c_str(), name.c_str(), FNM_PERIOD) == 0) return true;
-  if (!name.ends_with(".gz")) return false;
-  name.resize(name.size() - 3);
-  return fnmatch(pattern.c_str(), name.c_str(), FNM_PERIOD) == 0;
-}
-
-std::vector<fs::path> find_files(const TableSpec& spec) {
-  std::error_code failure;
-  const fs::file_status status = fs::status(spec.path, failure);
-  if (!fs::exists(status)) throw Error("there is no file or folder " + spec.path.string());
-  if (!fs::is_directory(status)) return {spec.path};
-
-  std::vector<std::string> names;
-  std::size_t others = 0;
-  fs::directory_iterator entry(spec.path, failure);
-  for (; !failure && entry != fs::directory_iterator(); entry.increment(failure)) {
-    std::string name = entry->path().filename().string();
-    if (!entry->is_directory() && matches(spec.files, name))
-      names.push_back(std::move(name));
-    else
-      ++others;
-  }
-  if (failure) throw Error("cannot list the folder " + spec.path.string() + ": " + failure.message());
-  if (names.empty())
-    throw Error("no file in " + spec.path.string() + " is named like '" + spec.files + "' (it holds " +
-                std::to_string(others) + " others)");
-  std::sort(names.begin(), names.end());
-  std::vector<fs::path> files;
-  for (const std::string& name : names) {
-    if (name.ends_with(".gz") &&
-        std::binary_search(names.begin(), names.end(), name.substr(0, name.size() - 3)))
-      throw Error(spec.path.string() + " holds the same file twice, as " + name +
-                  " and without .gz; remove one of them");
-    files.push_back(spec.path / name);
-  }
-  return files;
-}
 
 /// Gathers the texts of one category column and their indices.
 class Categories {
@@ -108,27 +58,6 @@ class Categories {
   std::map<std::string, std::size_t, std::less<>> indices_;
 };
 
-/// One cell of a record, with what is needed to complain about it.
-struct Cell {
-  const fs::path& file;
-  std::size_t line;
-  const std::string& column;
-  std::string_view text;
-
-  [[noreturn]] void fail(const std::string& expected) const {
-    std::string shown(text.substr(0, 60));
-    throw Error(file.string() + ", line " + std::to_string(line) + ", column '" + column + "': expected " +
-                expected + ", but found '" + shown + (text.size() > shown.size() ? "..." : "") + "'");
-  }
-
-  float number() const {
-    float value;
-    if (!parse_number(text, value)) fail("a number");
-    if (std::isinf(value)) fail("a finite number within the range of float32");
-    return value == 0 ? 0.0f : value;  // -0 and 0 are the same value and shall hash alike
-  }
-};
-
 /// Reads the files of one table, one after the other, into it.
 class Reader {
  public:
@@ -151,21 +80,20 @@ class Reader {
 
   void read(const fs::path& file) {
     CsvReader reader(file);
-    const auto columns = places(spec_.columns, reader, file);
-    const auto extra = places(spec_.extra, reader, file);
-    const auto groups = places(spec_.groups, reader, file);
-    const auto filters = places(spec_.filters, reader, file);
+    const auto columns = places(spec_.columns, reader);
+    const auto extra = places(spec_.extra, reader);
+    const auto groups = places(spec_.groups, reader);
+    const auto filters = places(spec_.filters, reader);
     std::optional<std::size_t> target;
-    if (!spec_.target.empty()) target = place(spec_.target, reader, file, spec_.target_required);
+    if (!spec_.target.empty())
+      target = spec_.target_required ? reader.place(spec_.target) : reader.find(spec_.target);
 
     std::vector<std::string_view> fields;
     while (reader.next(fields)) {
-      const auto cell = [&](const std::string& name, std::size_t at) {
-        return Cell{file, reader.line(), name, fields[at]};
-      };
+      const auto number = [&](std::size_t at) { return reader.number(at, fields[at]); };
       const auto passes = [&](std::size_t i) {
         const TableSpec::Filter& filter = spec_.filters[i];
-        const double value = cell(filter.column, filters[i]).number();
+        const double value = number(filters[i]);
         return std::any_of(filter.allowed.begin(), filter.allowed.end(),
                            [&](double allowed) { return value == allowed; });
       };
@@ -183,12 +111,12 @@ class Reader {
           column.values.push_back(categories_[i].index(fields[columns[i]]));
           identify(hash_text(fields[columns[i]]));
         } else {
-          column.values.push_back(cell(column.name, columns[i]).number());
+          column.values.push_back(number(columns[i]));
           identify(bits(column.values.back()));
         }
       }
       for (std::size_t i = 0; i < extra.size(); ++i) {
-        table_.extra[i].values.push_back(cell(table_.extra[i].name, extra[i]).number());
+        table_.extra[i].values.push_back(number(extra[i]));
         identify(bits(table_.extra[i].values.back()));
       }
       for (std::size_t i = 0; i < groups.size(); ++i) {
@@ -196,7 +124,7 @@ class Reader {
         identify(table_.groups[i].hashes.back());
       }
       if (!spec_.target.empty()) {
-        table_.target.push_back(target ? label(cell(spec_.target, *target)) : missing);
+        table_.target.push_back(target ? label(reader, *target, fields[*target]) : missing);
         identity += mix64(bits(table_.target.back()) + 1);
       }
       table_.identity.push_back(mix64(identity));
@@ -218,30 +146,18 @@ class Reader {
     return mix64(std::isnan(value) ? 0x7fc00000u : std::bit_cast<std::uint32_t>(value));
   }
 
-  static std::optional<std::size_t> place(const std::string& name, const CsvReader& reader,
-                                          const fs::path& file, bool required) {
-    const std::vector<std::string>& header = reader.header();
-    const auto found = std::find(header.begin(), header.end(), name);
-    if (found != header.end()) return static_cast<std::size_t>(found - header.begin());
-    if (!required) return std::nullopt;
-    const std::string near = nearest(name, header);
-    throw Error(file.string() + ": there is no column '" + name + "'" +
-                (near.empty() ? "" : " (did you mean '" + near + "'?)") + "; it has " + listed(header));
-  }
-
   template <typename Named>
-  static std::vector<std::size_t> places(const std::vector<Named>& wanted, const CsvReader& reader,
-                                         const fs::path& file) {
+  static std::vector<std::size_t> places(const std::vector<Named>& wanted, const CsvReader& reader) {
     std::vector<std::size_t> result;
     result.reserve(wanted.size());
-    for (const Named& item : wanted) result.push_back(*place(name_of(item), reader, file, true));
+    for (const Named& item : wanted) result.push_back(reader.place(name_of(item)));
     return result;
   }
 
-  float label(const Cell& cell) const {
-    const float value = cell.number();
+  float label(const CsvReader& reader, std::size_t field, std::string_view text) const {
+    const float value = reader.number(field, text);
     if (value == 0 || value == 1 || (std::isnan(value) && !spec_.target_required)) return value;
-    cell.fail("0 or 1, as in every target");
+    reader.refuse(field, text, "0 or 1, as in every target");
   }
 
   const TableSpec& spec_;
@@ -261,7 +177,7 @@ const Column* Table::find(std::string_view name) const {
 
 Table read_table(const TableSpec& spec) {
   Table table;
-  table.files = find_files(spec);
+  table.files = find_data_files(spec.path, spec.files);
   Reader reader(spec, table);
   for (const fs::path& file : table.files) reader.read(file);
   reader.finish();
