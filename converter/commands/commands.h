@@ -14,5 +14,6 @@ void add_predict(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_synth(CLI::App& app);
+void add_explore(CLI::App& app);
 
 }  // namespace tonearm

@@ -2,18 +2,20 @@
 #include <iostream>
 #include <memory>
 
+#include "base/error.h"
 #include "base/interrupt.h"
 #include "base/progress.h"
 #include "commands/commands.h"
 #include "commands/experiment.h"
 #include "commands/report.h"
+#include "commands/session_experiment.h"
 
 namespace tonearm {
 namespace {
 
 struct Options {
   std::vector<std::string> recipes, overrides;
-  std::string data, json;
+  std::string data, beside, json;
   std::vector<std::string> splits = {"random", "artist", "decade"};
   std::vector<unsigned> seeds = {1, 2, 3};
   unsigned threads = 0;
@@ -89,6 +91,67 @@ std::string text_of(const std::vector<System>& systems, const std::string& split
          seeds + "\n\n" + table_text(rows) + "\n";
 }
 
+std::string figures_of(const std::vector<Metrics>& metrics, double Metrics::*figure) {
+  std::vector<double> values;
+  for (const Metrics& one : metrics) values.push_back(one.*figure);
+  const Spread s = spread(values);
+  return four(s.mean) + (values.size() > 1 ? " +- " + four(s.deviation) : "");
+}
+
+/// Session models: every variant on every seed, a row for its held-out sessions and, with --beside, one for
+/// the same blobs on other data.
+void compare_sessions(const Options& options, const std::vector<std::pair<std::string, std::string>>& all,
+                      Threads& threads) {
+  std::vector<std::vector<std::string>> rows = {
+      {"system", "label", "data", "base rate", "claimed", "accuracy", "AUC", "log loss", "blob"}};
+  nlohmann::ordered_json json = nlohmann::ordered_json::array();
+  for (const auto& [file, variant] : all) {
+    const Recipe recipe(file, {variant, options.overrides});
+    const Recipe::Section root = recipe.root();
+    const double published = root.section("published").number("accuracy", 0.0, 0, 1);
+    std::vector<Metrics> here, beside;
+    SessionOutcome outcome;
+    bool beside_synthetic = false;
+    for (const unsigned seed : options.seeds) {
+      outcome = run_session_experiment(recipe, options.data, seed, threads, "", false);
+      here.push_back(outcome.report->main().metrics());
+      nlohmann::ordered_json entry = {{"system", root.text("name")},
+                                      {"variant", variant},
+                                      {"seed", seed},
+                                      {"published", published},
+                                      {"leaky", outcome.model.card->leaky},
+                                      {"synthetic", outcome.model.card->synthetic},
+                                      {"held_out", outcome.report->json()},
+                                      {"blob_bytes", outcome.blob.size()}};
+      if (!options.beside.empty()) {
+        const Blob blob(outcome.blob, "the new blob");
+        const SessionEvaluation other =
+            evaluate_sessions(blob, outcome.model, recipe, options.beside, false, threads);
+        beside.push_back(other.report->main().metrics());
+        beside_synthetic = other.synthetic;
+        entry["beside"] = other.report->json();
+      }
+      json.push_back(entry);
+    }
+    const std::string title =
+        root.text("title", root.text("name") + (variant.empty() ? "" : ", " + variant)) +
+        (outcome.model.card->leaky ? ", LEAKY" : "");
+    const std::string label = root.section("skip").text("level", "skip_2");
+    const auto add = [&](const std::vector<Metrics>& metrics, bool synthetic) {
+      rows.push_back({title, label, synthetic ? "generated" : "real",
+                      figures_of(metrics, &Metrics::base_rate), published > 0 ? four(published) : "",
+                      figures_of(metrics, &Metrics::accuracy), figures_of(metrics, &Metrics::auc),
+                      figures_of(metrics, &Metrics::log_loss),
+                      bytes_text(static_cast<double>(outcome.blob.size()))});
+    };
+    add(here, outcome.model.card->synthetic);
+    if (!beside.empty()) add(beside, beside_synthetic);
+  }
+  print_report("Playing track (or the next one, where a system is asked before it starts), horizon 1\n\n" +
+                   table_text(rows),
+               json, options.json);
+}
+
 void compare(const Options& options) {
   Threads threads(options.threads);
   std::vector<std::pair<std::string, std::string>> all;  // recipe file, variant
@@ -99,6 +162,13 @@ void compare(const Options& options) {
   }
   // A slip in the last recipe shall not be found after hours of training the others.
   if (!options.json.empty() && options.json != "-") require_writable(options.json);
+  const auto about_sessions = [&](const auto& one) {
+    return is_session_recipe(Recipe(one.first, {one.second, options.overrides}).root());
+  };
+  const auto sessions = std::count_if(all.begin(), all.end(), about_sessions);
+  if (sessions > 0 && sessions < static_cast<std::ptrdiff_t>(all.size()))
+    throw Error("some of the recipes are about listening sessions and some about tables: compare them apart");
+  if (sessions > 0) return compare_sessions(options, all, threads);
   for (const auto& [file, variant] : all)
     for (const std::string& split : options.splits) {
       const Recipe recipe = recipe_of(file, variant, split, options);
@@ -145,6 +215,9 @@ void add_compare(CLI::App& app) {
       "Train every variant of some recipes on several seeds and splits, and print one table per split");
   command->add_option("recipes", options->recipes, "Recipes, TOML files")->required();
   command->add_option("--data", options->data, "Folder (or file) with the data")->required();
+  command->add_option(
+      "--beside", options->beside,
+      "Sessions: score the same blobs on these data too, e.g. real ones beside generated ones");
   command->add_option("--splits", options->splits, "Splits of the recipes, a table each")
       ->delimiter(',')
       ->capture_default_str();

@@ -6,6 +6,7 @@
 #include "commands/commands.h"
 #include "commands/experiment.h"
 #include "commands/report.h"
+#include "commands/session_experiment.h"
 #include "evaluate/blob.h"
 
 namespace tonearm {
@@ -16,6 +17,34 @@ struct Options {
   unsigned threads = 0;
   bool all_rows = false;
 };
+
+void evaluate_sessions(const Options& options, const Blob& blob, const schema::ModelT& model,
+                       const Recipe& recipe, Threads& threads) {
+  const SessionEvaluation evaluation =
+      evaluate_sessions(blob, model, recipe, options.data, options.all_rows, threads);
+  const SessionReport& report = *evaluation.report;
+  std::string text = remarks_text(evaluation.remarks);
+  text += format("  %s: %s\n", model.card->task.c_str(), model.card->label.c_str());
+  text += evaluation.synthetic    ? "  SYNTHETIC data\n"
+          : model.card->synthetic ? "  real data; the model was trained on SYNTHETIC data only\n"
+                                  : "";
+  if (model.card->leaky) text += "  LEAKY: this model reads what is only known after the fact\n";
+  if (!evaluation.same_data && !evaluation.foreign && !options.all_rows)
+    text += "  these are not the data that the card names: the held-out sessions differ (digest " +
+            report.digest() + ", the card says " + model.card->split->digest +
+            "), so some may have been trained on\n";
+  text += format("  %zu %s, %zu tracks (%s)\n\n", report.sessions(),
+                 evaluation.in_sample ? "sessions, IN-SAMPLE"
+                 : evaluation.foreign ? "sessions"
+                                      : "held-out sessions",
+                 report.plays(), evaluation.rule.c_str());
+  text += report.text();
+  nlohmann::ordered_json json = report.json();
+  json["in_sample"] = evaluation.in_sample;
+  json["same_data"] = evaluation.same_data;
+  json["synthetic"] = evaluation.synthetic;
+  print_report(text, json, options.json);
+}
 
 void evaluate(const Options& options) {
   Threads threads(options.threads);
@@ -30,6 +59,7 @@ void evaluate(const Options& options) {
     throw Error(options.model + ": it has " + std::to_string(blob.outputs()) +
                 " outputs; only a single probability can be measured");
   const Recipe recipe = Recipe::from_text(model.card->recipe, options.model + " (recipe in the card)");
+  if (model.session != nullptr) return evaluate_sessions(options, blob, model, recipe, threads);
   const Experiment experiment = load_experiment(recipe.root(), options.data, model.card->split->seed, &model);
   const bool same_data = experiment.split.digest == model.card->split->digest;
 

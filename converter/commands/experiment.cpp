@@ -9,8 +9,6 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "evaluate/blob.h"
-#include "train/boosted.h"
-#include "train/forest.h"
 
 namespace tonearm {
 namespace {
@@ -50,14 +48,6 @@ SplitSpec chosen_split(const Recipe::Section& recipe) {
 void add_unique(std::vector<std::string>& list, const std::string& name) {
   if (!name.empty() && std::find(list.begin(), list.end(), name) == list.end()) list.push_back(name);
 }
-
-struct TrainerOptions {
-  std::string trainer;
-  LinearOptions linear;
-  NetworkOptions network;
-  ForestOptions forest;
-  BoostedOptions boosted;
-};
 
 TrainerOptions read_trainer(const Recipe::Section& recipe) {
   const Recipe::Section train = recipe.section("train");
@@ -113,6 +103,7 @@ TrainerOptions read_trainer(const Recipe::Section& recipe) {
     boosted.l2 = train.number("l2", boosted.l2, 0, 1e9);
     boosted.min_gain = train.number("min_gain", boosted.min_gain, 0, 1e9);
     boosted.feature_share = train.number("feature_share", boosted.feature_share, 0.001, 1);
+    boosted.costly_share = train.number("costly_share", boosted.costly_share, 0.001, 1);
     boosted.row_share = train.number("row_share", boosted.row_share, 0.001, 1);
     boosted.bins = train.count("bins", boosted.bins, 2, 255);
     boosted.patience = train.count("patience", boosted.patience, 0, 100000);
@@ -120,14 +111,7 @@ TrainerOptions read_trainer(const Recipe::Section& recipe) {
   return options;
 }
 
-/// All that a recipe says but for its data, features and split.
-struct Settings {
-  TrainerOptions trainer;
-  std::string calibration, calibrate_on;
-  unsigned folds = 0, golden = 0;
-  bool int16 = false;
-  double tolerance = 0;
-};
+}  // namespace
 
 Settings read_settings(const Recipe::Section& recipe) {
   Settings settings;
@@ -156,8 +140,7 @@ Settings read_settings(const Recipe::Section& recipe) {
   return settings;
 }
 
-/// Linear models and networks compute nothing from a missing value; said by name, and before training.
-void require_numbers(const Dataset& data, const FeatureProgram& program, const std::string& trainer,
+void require_numbers(const Dataset& data, const std::vector<std::string>& names, const std::string& trainer,
                      const char* which) {
   if (trainer == "forest" || trainer == "boosted") return;
   for (std::size_t feature = 0; feature < data.features; ++feature) {
@@ -167,16 +150,14 @@ void require_numbers(const Dataset& data, const FeatureProgram& program, const s
       infinite += std::isinf(data.row(row)[feature]);
     }
     if (missing + infinite == 0) continue;
-    throw Error("the feature '" + program.names[feature] + "' is " + (missing > 0 ? "missing" : "infinite") +
-                " in " + std::to_string(missing > 0 ? missing : infinite) + " of " +
-                std::to_string(data.rows) + " " + which + " rows, but the trainer '" + trainer +
-                "' needs numbers: " +
+    throw Error("the feature '" + names[feature] + "' is " + (missing > 0 ? "missing" : "infinite") + " in " +
+                std::to_string(missing > 0 ? missing : infinite) + " of " + std::to_string(data.rows) + " " +
+                which + " rows, but the trainer '" + trainer + "' needs numbers: " +
                 (missing > 0 ? "let [missing] policy fill them (mean, median, zero), or train trees"
                              : "mend the data or the encoder's scale"));
   }
 }
 
-/// Trains and gives the score its natural link: a logit becomes a probability, a probability stays one.
 TrainedModel fit(const TrainerOptions& options, const Dataset& data, const Dataset& validation,
                  const Training& training) {
   if (options.trainer == "network") return {train_network(data, validation, options.network, training), {}};
@@ -185,6 +166,8 @@ TrainedModel fit(const TrainerOptions& options, const Dataset& data, const Datas
   if (options.trainer == "boosted") return {train_boosted(data, validation, options.boosted, training), link};
   return {train_linear(data, options.linear, training), link};
 }
+
+namespace {
 
 std::vector<double> reference_probabilities(const TrainedModel& model, const Dataset& data, Threads& threads,
                                             bool scores_only = false) {
@@ -231,18 +214,47 @@ std::vector<double> cross_validate(const Recipe::Section& recipe, const Experime
   return scores;
 }
 
-void fill_card(schema::CardT& card, const Recipe& recipe, const Experiment& experiment, std::uint32_t seed) {
+}  // namespace
+
+void fill_card(schema::CardT& card, const Recipe& recipe, const std::string& label) {
   const Recipe::Section root = recipe.root();
   card.name = root.text("name");
   card.version = root.text("version", "1");
-  const std::string target = root.section("data").text("target");
-  card.task = root.text("task", target);
-  card.label = root.text("label", target + " is 1");
+  card.task = root.text("task", card.task);
+  card.label = root.text("label", label);
   card.licence = root.text("licence", "");
   card.producer = "tonearm " + std::to_string(TONEARM_VERSION_MAJOR) + "." +
                   std::to_string(TONEARM_VERSION_MINOR) + "." + std::to_string(TONEARM_VERSION_PATCH);
+  card.recipe = recipe.merged_text();
+}
+
+void add_metric(schema::CardT& card, const char* name, double trained, double shipped) {
+  auto metric = std::make_unique<schema::MetricT>();
+  metric->name = name;
+  metric->trained = static_cast<float>(trained);
+  metric->shipped = static_cast<float>(shipped);
+  card.metrics.push_back(std::move(metric));
+}
+
+void require_tolerance(double largest_change, double tolerance) {
+  if (largest_change <= tolerance) return;
+  char text[200];
+  std::snprintf(
+      text, sizeof text,
+      "conversion changes a held-out probability by %.3g, above the recipe's blob.tolerance of %.3g: "
+      "nothing was written; allow more, or store leaves exactly",
+      largest_change, tolerance);
+  throw Error(text);
+}
+
+namespace {
+
+void fill_card(schema::CardT& card, const Recipe& recipe, const Experiment& experiment, std::uint32_t seed) {
+  const std::string target = recipe.root().section("data").text("target");
+  card.task = target;
+  fill_card(card, recipe, target + " is 1");
   card.synthetic = experiment.synthetic;
-  const std::string description = root.section("data").text("description", "");
+  const std::string description = recipe.root().section("data").text("description", "");
   card.data = (experiment.synthetic ? "SYNTHETIC: " : "") + description + (description.empty() ? "" : ", ") +
               std::to_string(experiment.table.rows) + " rows of " +
               std::to_string(experiment.table.files.size()) +
@@ -257,15 +269,6 @@ void fill_card(schema::CardT& card, const Recipe& recipe, const Experiment& expe
       static_cast<std::uint32_t>(experiment.split.training.size() + experiment.split.validation.size());
   card.split->held_out_rows = static_cast<std::uint32_t>(experiment.split.held_out.size());
   card.split->digest = experiment.split.digest;
-  card.recipe = recipe.merged_text();
-}
-
-void add_metric(schema::CardT& card, const char* name, double trained, double shipped) {
-  auto metric = std::make_unique<schema::MetricT>();
-  metric->name = name;
-  metric->trained = static_cast<float>(trained);
-  metric->shipped = static_cast<float>(shipped);
-  card.metrics.push_back(std::move(metric));
 }
 
 /// Some held-out rows, spread over all of them, and one with everything missing.
@@ -381,9 +384,9 @@ Outcome run_experiment(const Recipe& recipe, const Experiment& experiment, std::
   const Dataset data = collect(program, experiment.table, experiment.split.training, threads);
   const Dataset validation = collect(program, experiment.table, experiment.split.validation, threads);
   const Dataset held_out = collect(program, experiment.table, experiment.split.held_out, threads);
-  require_numbers(data, program, settings.trainer.trainer, "training");
-  require_numbers(validation, program, settings.trainer.trainer, "validation");
-  require_numbers(held_out, program, settings.trainer.trainer, "held-out");
+  require_numbers(data, program.names, settings.trainer.trainer, "training");
+  require_numbers(validation, program.names, settings.trainer.trainer, "validation");
+  require_numbers(held_out, program.names, settings.trainer.trainer, "held-out");
 
   std::vector<double> calibration_scores;
   std::vector<float> calibration_targets;
@@ -421,15 +424,7 @@ Outcome run_experiment(const Recipe& recipe, const Experiment& experiment, std::
     outcome.largest_change = std::isnan(change) ? 1 : std::max(outcome.largest_change, change);
     outcome.mean_change += change / static_cast<double>(shipped.size());
   }
-  if (!(outcome.largest_change <= outcome.tolerance)) {
-    char text[200];
-    std::snprintf(
-        text, sizeof text,
-        "conversion changes a held-out probability by %.3g, above the recipe's blob.tolerance of %.3g: "
-        "nothing was written; allow more, or store leaves exactly",
-        outcome.largest_change, outcome.tolerance);
-    throw Error(text);
-  }
+  require_tolerance(outcome.largest_change, outcome.tolerance);
   outcome.trained = measure(reference, held_out.target);
   outcome.shipped = measure(shipped, held_out.target);
   schema::CardT& filled = *outcome.model.card;

@@ -15,6 +15,10 @@
 #include "evaluate/blob.h"
 #include "evaluate/metrics.h"
 #include "features/encoders.h"
+#include "train/boosted.h"
+#include "train/forest.h"
+#include "train/linear.h"
+#include "train/network.h"
 
 namespace tonearm {
 
@@ -30,6 +34,37 @@ struct Experiment {
 /// What a recipe's [data] and [columns] ask for, to be read from `folder`, or from its subfolder
 /// data.folder where there is one.
 TableSpec table_spec(const Recipe::Section& recipe, const std::filesystem::path& folder);
+
+/// What a recipe's [train] asks for.
+struct TrainerOptions {
+  std::string trainer;
+  LinearOptions linear;
+  NetworkOptions network;
+  ForestOptions forest;
+  BoostedOptions boosted;
+};
+
+/// All that a recipe says but for its data, features and split.
+struct Settings {
+  TrainerOptions trainer;
+  std::string calibration, calibrate_on;
+  unsigned folds = 0, golden = 0;
+  bool int16 = false;
+  double tolerance = 0;
+};
+Settings read_settings(const Recipe::Section& recipe);
+
+/// Trains and gives the score its natural link: a logit becomes a probability, a probability stays one.
+TrainedModel fit(const TrainerOptions& options, const Dataset& data, const Dataset& validation,
+                 const Training& training);
+/// Linear models and networks compute nothing from a missing value: throws Error naming the feature.
+void require_numbers(const Dataset& data, const std::vector<std::string>& names, const std::string& trainer,
+                     const char* which);
+/// What the recipe says of the model, and the converter of itself.
+void fill_card(schema::CardT& card, const Recipe& recipe, const std::string& label);
+void add_metric(schema::CardT& card, const char* name, double trained, double shipped);
+/// Throws Error if conversion changed a probability by more than the recipe allows.
+void require_tolerance(double largest_change, double tolerance);
 
 /// Throws Error for a wrong setting of the trainer, calibration, card or blob, without looking at data.
 void check_settings(const Recipe::Section& recipe);

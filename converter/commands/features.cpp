@@ -6,6 +6,7 @@
 #include "commands/commands.h"
 #include "commands/experiment.h"
 #include "commands/report.h"
+#include "commands/session_experiment.h"
 
 namespace tonearm {
 namespace {
@@ -49,6 +50,8 @@ void features(const Options& options) {
   const Recipe recipe(options.recipe, options.choice);
   check_settings(recipe.root());
   Threads threads(options.threads);
+  if (is_session_recipe(recipe.root()))
+    return write_session_features(recipe, options.data, options.seed, threads, options.out);
   const Experiment experiment = load_experiment(recipe.root(), options.data, options.seed);
   FeatureProgram program = fit_features(recipe.root(), experiment.table, experiment.split.training, threads);
   recipe.require_all_known();

@@ -35,7 +35,41 @@ Part describe(const schema::FeatureT& feature) {
   }
   if (const auto* projection = feature.encoder.AsProjection())
     part.bytes += bytes_of(projection->mean) + bytes_of(projection->components);
+  if (const auto* fact = feature.encoder.AsFact()) part.detail = schema::EnumNameSessionFact(fact->fact);
+  bool carries = false;
+  if (const auto* lag = feature.encoder.AsLag()) {
+    part.detail = format("last %u", lag->count);
+    carries = lag->carries;
+  }
+  if (const auto* mean = feature.encoder.AsMean()) {
+    part.detail = (mean->keep == 1 ? std::string("plain") : format("keep %g", mean->keep)) +
+                  (mean->weighted ? ", weighted" : "");
+    carries = mean->carries;
+  }
+  if (const auto* window = feature.encoder.AsWindow()) {
+    part.detail = format("last %u", window->length);
+    carries = window->carries;
+  }
+  if (const auto* total = feature.encoder.AsTotal()) carries = total->carries;
+  if (const auto* streak = feature.encoder.AsStreak()) {
+    part.detail = streak->same ? "same value" : "not 0";
+    carries = streak->carries;
+  }
+  if (const auto* repeats = feature.encoder.AsRepeats()) {
+    part.detail = format("of the %s, last %u", schema::EnumNameIdentifier(repeats->of), repeats->length);
+    carries = repeats->carries;
+  }
+  if (carries) part.detail += part.detail.empty() ? "carries" : ", carries";
   return part;
+}
+
+/// Of an ensemble in a session model: what is asked once per call, and not of each candidate.
+template <typename TreesT>
+std::string shared_text(const TreesT& trees, std::size_t count) {
+  return trees.inputs->slices == 0
+             ? ""
+             : format("; %u of %zu trees and %u of %zu axes of the context", trees.context_trees, count,
+                      trees.inputs->context_axes, trees.inputs->slots.size());
 }
 
 Part describe(const schema::OperatorT& op) {
@@ -48,7 +82,8 @@ Part describe(const schema::OperatorT& op) {
     part.detail = format("%zu trees, %u nodes (%s), %u leaves (%s), %zu thresholds",
                          trees->tree_nodes.size() - 1, trees->tree_nodes.back(),
                          schema::EnumNameNodeFormat(trees->node_format), trees->tree_leaves.back(),
-                         schema::EnumNameLeafFormat(trees->leaf_format), trees->inputs->thresholds.size());
+                         schema::EnumNameLeafFormat(trees->leaf_format), trees->inputs->thresholds.size()) +
+                  shared_text(*trees, trees->tree_nodes.size() - 1);
     part.bytes = bytes_of(*trees->inputs) + bytes_of(trees->nodes) + bytes_of(trees->tree_nodes) +
                  bytes_of(trees->tree_leaves) + bytes_of(trees->leaves) + bytes_of(trees->palette) +
                  bytes_of(trees->base);
@@ -56,7 +91,8 @@ Part describe(const schema::OperatorT& op) {
   if (const auto* trees = op.kind.AsSymmetricTrees()) {
     part.detail = format("%zu trees, depth %u, leaves %s, %zu thresholds",
                          trees->splits.size() / (2u * trees->depth), trees->depth,
-                         schema::EnumNameLeafFormat(trees->leaf_format), trees->inputs->thresholds.size());
+                         schema::EnumNameLeafFormat(trees->leaf_format), trees->inputs->thresholds.size()) +
+                  shared_text(*trees, trees->splits.size() / (2u * trees->depth));
     part.bytes = bytes_of(*trees->inputs) + bytes_of(trees->splits) + bytes_of(trees->leaves) +
                  bytes_of(trees->palette) + bytes_of(trees->base);
   }
@@ -118,6 +154,16 @@ void inspect(const std::string& path, bool show_recipe, const std::string& json_
   }
   text += table_text(rows);
 
+  if (model.session != nullptr && model.label != nullptr) {
+    text += format("\nSession: a new one after %u idle seconds%s\n", model.session->idle_gap,
+                   model.session->cap == 0 ? "" : format(" and after %u tracks", model.session->cap).c_str());
+    if (model.session->idle_gap == 0) text += "  (0: no gap ends a session)\n";
+    text += format("Skip: level %u or more, or, where the player gives none, reasons %08x",
+                   model.label->level, model.label->reasons);
+    if (model.label->below_ms > 0) text += format(", before %u ms", model.label->below_ms);
+    if (model.label->below_share > 0) text += format(", before %g of the track", model.label->below_share);
+    text += "\n";
+  }
   std::size_t explained = 0;
   rows = {{"program", "phase", "reads", "writes", "bytes", ""}};
   for (const auto& feature : model.features) {

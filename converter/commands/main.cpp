@@ -57,6 +57,7 @@ int main(int argc, char** argv) {
   add_inspect(app);
   add_verify(app);
   add_synth(app);
+  add_explore(app);
   catch_interrupts();
   try {
     app.parse(argc, argv);

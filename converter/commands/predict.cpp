@@ -5,6 +5,7 @@
 #include "base/files.h"
 #include "commands/commands.h"
 #include "commands/report.h"
+#include "commands/session_experiment.h"
 #include "data/table.h"
 #include "evaluate/blob.h"
 #include "features/encoders.h"
@@ -20,6 +21,14 @@ struct Options {
 void predict(const Options& options) {
   Threads threads(options.threads);
   const Blob blob(read_file(options.model), options.model);
+  if (blob.info().session_bytes > 0) {
+    const std::string text = predict_sessions(blob, options.rows, threads);
+    if (options.out.empty())
+      print_report(text, {}, "");
+    else
+      write_file(options.out, text);
+    return;
+  }
   TableSpec spec;
   spec.path = options.rows;
   for (std::uint32_t i = 0; i < blob.info().columns; ++i) {
@@ -56,9 +65,13 @@ void predict(const Options& options) {
 
 void add_predict(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("predict", "Print the probability of every row of a CSV file");
+  CLI::App* command = app.add_subcommand("predict",
+                                         "Print the probability of every row of a CSV file; of a session "
+                                         "model, of every question about the logs");
   command->add_option("model", options->model, "The blob, MODEL.tarm")->required();
-  command->add_option("--rows", options->rows, "A CSV file (or .csv.gz); columns are found by name")
+  command
+      ->add_option("--rows", options->rows,
+                   "A CSV file (or .csv.gz), columns found by name; sessions: logs, or a folder of them")
       ->required();
   command->add_option("--out", options->out, "Write to a file instead of stdout");
   command->add_option("--threads", options->threads, "0 takes all cores")

@@ -63,6 +63,13 @@ nlohmann::ordered_json metrics_json(const Metrics& metrics) {
           {"log_loss", metrics.log_loss}, {"calibration_error", metrics.calibration_error}};
 }
 
+std::string remarks_text(const std::vector<LogRemark>& remarks) {
+  std::string text;
+  for (const LogRemark& remark : remarks)
+    text += format("  note: %zu x %s, e.g. %s\n", remark.count, remark.what.c_str(), remark.example.c_str());
+  return text;
+}
+
 void require_writable(const std::filesystem::path& file) {
   const auto fail = [&](const std::string& reason) {
     throw Error("cannot write '" + file.string() + "': " + reason);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "data/sessions.h"
 #include "evaluate/metrics.h"
 
 namespace tonearm {
@@ -19,6 +20,9 @@ std::string table_text(const std::vector<std::vector<std::string>>& rows);
 std::string bytes_text(double bytes);
 
 nlohmann::ordered_json metrics_json(const Metrics& metrics);
+
+/// What was odd about the data, a line each.
+std::string remarks_text(const std::vector<LogRemark>& remarks);
 
 /// Throws Error if `file` could not be written: before hours of training rather than after them.
 void require_writable(const std::filesystem::path& file);

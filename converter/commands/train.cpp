@@ -7,6 +7,7 @@
 #include "commands/commands.h"
 #include "commands/experiment.h"
 #include "commands/report.h"
+#include "commands/session_experiment.h"
 
 namespace tonearm {
 namespace {
@@ -50,11 +51,55 @@ std::string text_of(const Experiment& experiment, const Outcome& outcome, const 
   return text;
 }
 
+/// A model of listening sessions.
+void train_sessions(const Recipe& recipe, const Options& options, Threads& threads) {
+  const SessionOutcome outcome = run_session_experiment(recipe, options.data, options.seed, threads,
+                                                        options.out + ".checkpoint", options.resume);
+  write_file(options.out, outcome.blob);
+  const schema::CardT& card = *outcome.model.card;
+  std::string text = remarks_text(outcome.remarks);
+  if (card.synthetic)
+    text += "  SYNTHETIC data: the figures say how well generated listeners are predicted, nothing else\n";
+  if (card.leaky) text += "  LEAKY: this model reads what is only known after the fact\n";
+  text += format("  %s: %s\n", card.task.c_str(), card.label.c_str());
+  text +=
+      format("  data: %s; held out %zu sessions (%s), trained on %zu examples of %zu features in %.2f s\n\n",
+             card.data.c_str(), outcome.report->sessions(), card.split->rule.c_str(),
+             outcome.training_examples, outcome.features, outcome.train_seconds);
+  text += outcome.report->text();
+  if (!outcome.folds.empty()) {
+    std::vector<double> accuracy;
+    for (const Metrics& fold : outcome.folds) accuracy.push_back(fold.accuracy);
+    text += format("  cross-validation, %zu folds of the training sessions: accuracy %.4f +- %.4f\n",
+                   accuracy.size(), spread(accuracy).mean, spread(accuracy).deviation);
+  }
+  text += format("  conversion changed a probability by %.2g at most (allowed: %.2g)\n",
+                 outcome.largest_change, outcome.tolerance);
+  text += format("  %s: %s; a session takes %u bytes\n", options.out.c_str(),
+                 bytes_text(static_cast<double>(outcome.blob.size())).c_str(),
+                 outcome.model.memory->session_bytes);
+  nlohmann::ordered_json json = {{"name", card.name},
+                                 {"seed", options.seed},
+                                 {"synthetic", card.synthetic},
+                                 {"leaky", card.leaky},
+                                 {"training_examples", outcome.training_examples},
+                                 {"features", outcome.features},
+                                 {"held_out", outcome.report->json()},
+                                 {"largest_change", outcome.largest_change},
+                                 {"train_seconds", outcome.train_seconds},
+                                 {"session_bytes", outcome.model.memory->session_bytes},
+                                 {"blob_bytes", outcome.blob.size()},
+                                 {"blob", options.out}};
+  for (const Metrics& fold : outcome.folds) json["folds"].push_back(metrics_json(fold));
+  print_report(text, json, options.json);
+}
+
 void train(const Options& options) {
   require_writable(options.out);
   if (!options.json.empty() && options.json != "-") require_writable(options.json);
   const Recipe recipe(options.recipe, options.choice);
   Threads threads(options.threads);
+  if (is_session_recipe(recipe.root())) return train_sessions(recipe, options, threads);
   const Experiment experiment = load_experiment(recipe.root(), options.data, options.seed);
   const Checkpoint checkpoint(options.out + ".checkpoint", fingerprint(recipe, experiment, options.seed),
                               options.resume);

@@ -42,6 +42,7 @@ void append_operator(ModelT& model, std::uint16_t first, std::size_t count, std:
   op->output_offset = next_slot(model);
   op->output_length = static_cast<std::uint16_t>(outputs);
   op->kind = std::move(kind);
+  op->phase = schema::Phase::Candidate;
   model.output_offset = op->output_offset;
   model.output_length = op->output_length;
   model.operators.push_back(std::move(op));
@@ -63,7 +64,8 @@ schema::Activation activation_of(NetworkActivation activation) {
   return schema::Activation::None;
 }
 
-void append(ModelT& model, const LinearModel& linear, std::uint16_t first, std::size_t count, LeafStorage) {
+void append(ModelT& model, const LinearModel& linear, std::uint16_t first, std::size_t count, LeafStorage,
+            std::size_t) {
   schema::AffineT affine;
   for (const double weight : linear.weights) affine.weights.push_back(static_cast<float>(weight));
   affine.bias = {static_cast<float>(linear.bias)};
@@ -72,7 +74,8 @@ void append(ModelT& model, const LinearModel& linear, std::uint16_t first, std::
   append_operator(model, first, count, 1, std::move(kind));
 }
 
-void append(ModelT& model, const Network& network, std::uint16_t first, std::size_t count, LeafStorage) {
+void append(ModelT& model, const Network& network, std::uint16_t first, std::size_t count, LeafStorage,
+            std::size_t) {
   for (const NetworkLayer& layer : network.layers) {
     schema::AffineT affine;
     affine.activation = activation_of(layer.activation);
@@ -91,10 +94,11 @@ void append(ModelT& model, const Network& network, std::uint16_t first, std::siz
   model.output_length = 1;
 }
 
-/// The axes of an ensemble, and where each threshold went.
+/// The axes of an ensemble, and where each threshold went. The features below `context` are of the context
+/// part, so their axes come first.
 class AxisTable {
  public:
-  explicit AxisTable(const TreeEnsemble& ensemble) {
+  AxisTable(const TreeEnsemble& ensemble, bool session, std::size_t context) : session_(session) {
     for (const Tree& tree : ensemble.trees)
       for (const TreeNode& node : tree.nodes)
         if (node.feature >= 0) axes_[{node.feature, !node.missing_left}].push_back(ordered(node.threshold));
@@ -104,6 +108,10 @@ class AxisTable {
       thresholds.erase(std::unique(thresholds.begin(), thresholds.end()), thresholds.end());
       first_slice_[key] = slices_;
       slices_ += std::max<std::size_t>(1, (thresholds.size() + 254) / 255);
+      if (static_cast<std::size_t>(key.first) < context) {
+        ++context_axes_;
+        context_slices_ = slices_;
+      }
     }
     if (slices_ > 65535)
       throw Error("the trees compare with too many different thresholds for one ensemble (" +
@@ -111,6 +119,8 @@ class AxisTable {
   }
 
   std::size_t slices() const { return slices_; }
+
+  bool of_context(const TreeNode& node) const { return place(node).first < context_slices_; }
 
   std::pair<std::uint16_t, std::uint8_t> place(const TreeNode& node) const {
     const Key key{node.feature, !node.missing_left};
@@ -131,6 +141,11 @@ class AxisTable {
       inputs->thresholds.insert(inputs->thresholds.end(), thresholds.begin(), thresholds.end());
     }
     inputs->threshold_begin.push_back(static_cast<std::uint32_t>(inputs->thresholds.size()));
+    if (session_) {
+      inputs->context_axes = static_cast<std::uint16_t>(context_axes_);
+      inputs->context_slices = static_cast<std::uint16_t>(context_slices_);
+      inputs->slices = static_cast<std::uint16_t>(slices_);
+    }
     return inputs;
   }
 
@@ -138,8 +153,25 @@ class AxisTable {
   using Key = std::pair<std::int32_t, bool>;  // feature, missing goes right
   std::map<Key, std::vector<std::int32_t>> axes_;
   std::map<Key, std::size_t> first_slice_;
-  std::size_t slices_ = 0;
+  bool session_;
+  std::size_t slices_ = 0, context_axes_ = 0, context_slices_ = 0;
 };
+
+/// How many nodes of a tree ask of a candidate.
+std::size_t candidate_nodes(const AxisTable& axes, const Tree& tree) {
+  return static_cast<std::size_t>(std::count_if(tree.nodes.begin(), tree.nodes.end(), [&](const auto& node) {
+    return node.feature >= 0 && !axes.of_context(node);
+  }));
+}
+
+/// Of trees in an order that has those first that ask of no candidate: how many the context part may sum.
+std::uint32_t context_trees(const AxisTable& axes, const TreeEnsemble& ensemble,
+                            const std::vector<std::size_t>& order) {
+  if (ensemble.base.size() != 1) return 0;
+  std::size_t count = 0;
+  while (count < order.size() && candidate_nodes(axes, ensemble.trees[order[count]]) == 0) ++count;
+  return static_cast<std::uint32_t>(count == order.size() ? count : count / 16 * 16);
+}
 
 /// Writes the leaves into `trees` (of either kind) in the smallest format that `storage` allows.
 template <typename TreesT>
@@ -178,25 +210,50 @@ void store_leaves(TreesT& trees, const TreeEnsemble& ensemble, const std::vector
   trees.palette = std::move(palette);
 }
 
-schema::OperatorKindUnion symmetric_trees(const TreeEnsemble& ensemble, LeafStorage storage) {
-  const AxisTable axes(ensemble);
+schema::OperatorKindUnion symmetric_trees(const TreeEnsemble& ensemble, LeafStorage storage, bool session,
+                                          std::size_t context) {
+  const AxisTable axes(ensemble, session, context);
   const auto depth = static_cast<unsigned>(ensemble.symmetric_depth);
   if (axes.slices() > 256)
     throw Error("symmetric trees test at most 256 groups of 255 thresholds: use fewer bins");
   schema::SymmetricTreesT trees;
   trees.inputs = axes.inputs();
   trees.depth = static_cast<std::uint8_t>(depth);
+  const auto question = [&](const Tree& tree, unsigned level) -> const TreeNode& {
+    return tree.nodes[(std::size_t{1} << level) - 1];
+  };
+
+  // In a session model, the trees that ask least of the candidates come first.
+  std::vector<std::size_t> order(ensemble.trees.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  if (session && ensemble.base.size() == 1) {
+    std::vector<std::size_t> asked;
+    for (const Tree& tree : ensemble.trees) asked.push_back(candidate_nodes(axes, tree));
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return asked[a] < asked[b]; });
+    trees.context_trees = context_trees(axes, ensemble, order);
+  }
+
   std::vector<double> leaves;
-  for (const Tree& tree : ensemble.trees) {
-    for (unsigned level = 0; level < depth; ++level) {
-      const auto [slice, bin] = axes.place(tree.nodes[(std::size_t{1} << level) - 1]);
+  for (const std::size_t t : order) {
+    const Tree& tree = ensemble.trees[t];
+    // The order of levels is free; in a session model, those that ask of the context come first.
+    std::vector<unsigned> levels(depth);
+    std::iota(levels.begin(), levels.end(), 0u);
+    if (session)
+      std::stable_partition(levels.begin(), levels.end(),
+                            [&](unsigned level) { return axes.of_context(question(tree, level)); });
+    for (const unsigned level : levels) {
+      const auto [slice, bin] = axes.place(question(tree, level));
       trees.splits.push_back(static_cast<std::uint8_t>(slice));
       trees.splits.push_back(bin);
     }
-    // Bit l of a leaf's number is the answer on level l; breadth-first order has the first answer on top.
+    // Bit l of a leaf's number is the l-th answer; breadth-first order has the tree's first answer on top.
     for (std::size_t leaf = 0; leaf < std::size_t{1} << depth; ++leaf) {
+      std::size_t answers = 0;  // by level of the tree
+      for (unsigned l = 0; l < depth; ++l) answers |= (leaf >> l & 1) << levels[l];
       std::size_t node = 0;
-      for (unsigned level = 0; level < depth; ++level) node = 2 * node + 1 + (leaf >> level & 1);
+      for (unsigned level = 0; level < depth; ++level) node = 2 * node + 1 + (answers >> level & 1);
       leaves.push_back(tree.nodes[node].value);
     }
   }
@@ -220,14 +277,16 @@ int depth_of(const Tree& tree) {
   return deepest;
 }
 
-schema::OperatorKindUnion branching_trees(const TreeEnsemble& ensemble, LeafStorage storage) {
-  const AxisTable axes(ensemble);
+schema::OperatorKindUnion branching_trees(const TreeEnsemble& ensemble, LeafStorage storage, bool session,
+                                          std::size_t context) {
+  const AxisTable axes(ensemble, session, context);
 
   // Trees that are walked in lockstep should be about equally deep.
   std::vector<std::size_t> order(ensemble.trees.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::vector<int> depth;
-  for (const Tree& tree : ensemble.trees) depth.push_back(depth_of(tree));
+  std::vector<std::pair<bool, int>> depth;  // in a session model, trees that ask of no candidate come first
+  for (const Tree& tree : ensemble.trees)
+    depth.push_back({session && candidate_nodes(axes, tree) > 0, depth_of(tree)});
   const std::size_t per_output = ensemble.trees.size() / ensemble.base.size();
   for (std::size_t first = 0; first < order.size(); first += per_output)
     std::stable_sort(order.begin() + static_cast<std::ptrdiff_t>(first),
@@ -238,6 +297,7 @@ schema::OperatorKindUnion branching_trees(const TreeEnsemble& ensemble, LeafStor
   for (const Tree& tree : ensemble.trees) largest = std::max(largest, tree.nodes.size() / 2 + 1);
   schema::BranchingTreesT trees;
   trees.inputs = axes.inputs();
+  if (session) trees.context_trees = context_trees(axes, ensemble, order);
   trees.node_format = largest > 32768       ? schema::NodeFormat::Node12
                       : axes.slices() > 256 ? schema::NodeFormat::Node8
                       : largest > 128       ? schema::NodeFormat::Node6
@@ -315,14 +375,14 @@ schema::OperatorKindUnion branching_trees(const TreeEnsemble& ensemble, LeafStor
 }
 
 void append(ModelT& model, const TreeEnsemble& ensemble, std::uint16_t first, std::size_t count,
-            LeafStorage storage) {
+            LeafStorage storage, std::size_t context) {
   if (ensemble.trees.empty()) throw Error("the ensemble has no trees: train at least one");
   if (ensemble.base.empty() || ensemble.trees.size() % ensemble.base.size() != 0)
     throw Error("the ensemble has " + std::to_string(ensemble.trees.size()) + " trees for " +
                 std::to_string(ensemble.base.size()) + " outputs: give each output as many trees");
-  append_operator(
-      model, first, count, ensemble.base.size(),
-      ensemble.symmetric_depth > 0 ? symmetric_trees(ensemble, storage) : branching_trees(ensemble, storage));
+  const auto trees = ensemble.symmetric_depth > 0 ? symmetric_trees : branching_trees;
+  append_operator(model, first, count, ensemble.base.size(),
+                  trees(ensemble, storage, model.session != nullptr, context));
 }
 
 void append(ModelT& model, const Calibration& calibration) {
@@ -344,6 +404,55 @@ std::uint32_t slices_of(const schema::TreeInputsT& inputs) {
   for (std::size_t axis = 0; axis + 1 < inputs.threshold_begin.size(); ++axis)
     slices += std::max(1u, (inputs.threshold_begin[axis + 1] - inputs.threshold_begin[axis] + 254) / 255);
   return slices;
+}
+
+/// Elements that a feature keeps in a session; see the schema.
+std::uint32_t state_elements(const schema::FeatureT& feature) {
+  const auto inputs = static_cast<std::uint32_t>(feature.inputs.size());
+  switch (feature.encoder.type) {
+    case schema::Encoder::Lag:
+      return inputs * feature.encoder.AsLag()->count;
+    case schema::Encoder::Window:
+      return inputs * feature.encoder.AsWindow()->length;
+    case schema::Encoder::Mean:
+      return 2u * feature.output_length;
+    case schema::Encoder::Total:
+      return feature.output_length;
+    case schema::Encoder::Streak:
+      return feature.output_length * (feature.encoder.AsStreak()->same ? 2u : 1u);
+    case schema::Encoder::Repeats:
+      return feature.encoder.AsRepeats()->length;
+    default:
+      return 0;
+  }
+}
+
+/// What evaluation needs, as the runtime will compute it for itself.
+std::unique_ptr<schema::MemoryPlanT> memory_plan(const ModelT& model) {
+  constexpr std::uint32_t session_header = 80, shared_sums = 68;
+  std::uint32_t most_slices = 0, trees_bytes = 0;
+  for (const auto& op : model.operators) {
+    const auto* branching = op->kind.AsBranchingTrees();
+    const auto* symmetric = op->kind.AsSymmetricTrees();
+    if (branching == nullptr && symmetric == nullptr) continue;
+    const std::uint32_t slices = slices_of(branching != nullptr ? *branching->inputs : *symmetric->inputs);
+    const auto trees = symmetric == nullptr || symmetric->depth == 0
+                           ? 0
+                           : static_cast<std::uint32_t>(symmetric->splits.size() / (2u * symmetric->depth));
+    most_slices = std::max(most_slices, slices);
+    trees_bytes += shared_sums + (slices + 3) / 4 * 4 + trees * 4;
+  }
+  auto memory = std::make_unique<schema::MemoryPlanT>();
+  memory->slots = next_slot(model);
+  memory->scratch_bytes = memory->slots * 4;
+  if (model.session == nullptr) {
+    memory->scratch_bytes += (most_slices + 3) / 4 * 4;
+  } else {
+    memory->session_bytes = session_header + static_cast<std::uint32_t>(model.columns.size()) * 4;
+    for (const auto& feature : model.features) memory->session_bytes += state_elements(*feature) * 4;
+    memory->scratch_bytes += trees_bytes + memory->session_bytes;
+  }
+  return memory;
 }
 
 }  // namespace
@@ -373,7 +482,7 @@ std::uint16_t next_slot(const ModelT& model) {
 }
 
 std::uint16_t append_feature(ModelT& model, std::vector<std::uint16_t> inputs, std::size_t length,
-                             schema::EncoderUnion encoder) {
+                             schema::EncoderUnion encoder, schema::Phase phase) {
   if (next_slot(model) + length > 65000)
     throw Error("the features take more than 65000 numbers: use fewer columns or categories");
   auto feature = std::make_unique<schema::FeatureT>();
@@ -381,13 +490,14 @@ std::uint16_t append_feature(ModelT& model, std::vector<std::uint16_t> inputs, s
   feature->output_offset = next_slot(model);
   feature->output_length = static_cast<std::uint16_t>(length);
   feature->encoder = std::move(encoder);
+  feature->phase = phase;
   model.features.push_back(std::move(feature));
   return model.features.back()->output_offset;
 }
 
 void append_predictor(ModelT& model, const TrainedModel& trained, std::uint16_t first, std::size_t count,
-                      LeafStorage leaves) {
-  std::visit([&](const auto& predictor) { append(model, predictor, first, count, leaves); },
+                      LeafStorage leaves, std::size_t context) {
+  std::visit([&](const auto& predictor) { append(model, predictor, first, count, leaves, context); },
              trained.predictor);
   append(model, trained.calibration);
 }
@@ -409,18 +519,12 @@ void add_golden(ModelT& model, const std::vector<float>& rows) {
 }
 
 std::vector<unsigned char> pack(ModelT& model) {
-  std::uint32_t slices = 0;
-  for (const auto& op : model.operators) {
-    if (const auto* trees = op->kind.AsBranchingTrees()) slices = std::max(slices, slices_of(*trees->inputs));
-    if (const auto* trees = op->kind.AsSymmetricTrees()) slices = std::max(slices, slices_of(*trees->inputs));
-  }
+  const bool session = model.session != nullptr;
   model.format_major = TONEARM_FORMAT_MAJOR;
-  model.format_minor = TONEARM_FORMAT_MINOR;
-  model.runtime_minimum = 100;  // 0.1.0 runs everything this converter writes
+  model.format_minor = session ? 1 : 0;
+  model.runtime_minimum = session ? 200 : 100;  // plain tables still run on 0.1.0
   if (model.card == nullptr) model.card = std::make_unique<schema::CardT>();
-  model.memory = std::make_unique<schema::MemoryPlanT>();
-  model.memory->slots = next_slot(model);
-  model.memory->scratch_bytes = model.memory->slots * 4 + (slices + 3) / 4 * 4;
+  model.memory = memory_plan(model);
 
   // Size and checksum are only known when everything else is in place. Any non-zero value makes the
   // builder store the field instead of leaving out a default.

@@ -40,13 +40,15 @@ std::uint16_t next_slot(const schema::ModelT& model);
 
 /// Appends a feature that reads `inputs` and writes `length` new slots; returns the first of them.
 std::uint16_t append_feature(schema::ModelT& model, std::vector<std::uint16_t> inputs, std::size_t length,
-                             schema::EncoderUnion encoder);
+                             schema::EncoderUnion encoder,
+                             schema::Phase phase = schema::Phase::Candidate);
 
 /// Appends the operators that compute the model's probability from the feature slots
 /// [first, first + count), and makes it the output. Throws Error where the model does not fit the
-/// format (e.g. more than 65535 slots).
+/// format (e.g. more than 65535 slots). Of a session model, the first `context` of the feature slots are of
+/// the context part: what trees ask of those alone is then asked once per call.
 void append_predictor(schema::ModelT& model, const TrainedModel& trained, std::uint16_t first,
-                      std::size_t count, LeafStorage leaves);
+                      std::size_t count, LeafStorage leaves, std::size_t context = 0);
 
 /// Stores those of `rows` (whole rows of the columns) for which the runtime computes numbers, and these
 /// numbers, to be re-checked on devices.

@@ -25,6 +25,8 @@ class Blob {
   std::size_t outputs() const { return info_.outputs; }
   std::span<const unsigned char> bytes() const { return bytes_; }
 
+  /// Bytes of scratch for one thread's calls, in 4-byte elements.
+  std::size_t scratch_elements() const { return scratch_.size(); }
   /// One row of `columns()` floats to `outputs()` floats. Not thread-safe.
   void evaluate(std::span<const float> row, std::span<float> out) const;
   /// Many rows, row-major, shared out over the threads.

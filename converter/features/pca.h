@@ -19,4 +19,8 @@ struct Pca {
 /// or more components than inputs.
 Pca fit_pca(const Dataset& data, std::size_t count);
 
+/// The same from the mean of the inputs and their covariance matrix, found over `rows` rows.
+Pca fit_pca(const std::vector<double>& mean, const std::vector<double>& covariance, std::size_t rows,
+            std::size_t count);
+
 }  // namespace tonearm

@@ -1,0 +1,950 @@
+#include "commands/session_experiment.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <optional>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/random.h"
+#include "commands/report.h"
+#include "data/table.h"
+#include "train/binning.h"
+
+namespace tonearm {
+namespace {
+
+using Part = SessionSplit::Part;
+
+std::int64_t date_number(const tonearm_now& now) { return now.date; }
+
+Questions read_questions(const Recipe::Section& recipe) {
+  const Recipe::Section section = recipe.section("examples");
+  Questions questions;
+  questions.horizons = section.count("horizons", 5, 1, 20);
+  questions.thin = section.flag("thin", false);
+  if (section.has("moments")) {
+    questions.upcoming = questions.started = false;
+    for (const std::string& moment : section.texts("moments")) {
+      if (moment != "upcoming" && moment != "started")
+        section.fail("moments", "names '" + moment + "'; there are upcoming and started");
+      (moment == "upcoming" ? questions.upcoming : questions.started) = true;
+    }
+  }
+  return questions;
+}
+
+/// The bytes that examples, bins and scores may take, from memory = "2 GB" and the like.
+std::size_t memory_bytes(const Recipe::Section& recipe) {
+  return static_cast<std::size_t>(recipe.section("train").number("memory_mb", 1024.0, 16, 1e7) * 1e6);
+}
+
+/// Which sessions of a log are wanted.
+using Wanted = std::function<bool(const Log&, const Play& first, std::uint32_t number)>;
+
+/// Replays logs and hands over the questions about the wanted sessions, batch by batch, in order.
+class Replays {
+ public:
+  Replays(const LogSource& source, const Blob& blob, const Questions& questions, Threads& threads,
+          std::string label)
+      : source_(source), blob_(blob), questions_(questions), threads_(threads), label_(std::move(label)) {}
+
+  void run(
+      const Wanted& wanted,
+      const std::function<void(const Log&, const Replayed&, const std::vector<char>& wanted)>& sink) const {
+    for_each_batch(source_, label_, [&](const std::vector<Log>& logs) {
+      std::vector<Replayed> replayed(logs.size());
+      std::vector<std::vector<char>> chosen(logs.size());
+      constexpr std::size_t block = 16;
+      threads_.run((logs.size() + block - 1) / block, [&](std::size_t b) {
+        Replay replay(blob_, source_.columns(), questions_);
+        for (std::size_t i = b * block; i < std::min(logs.size(), (b + 1) * block); ++i) {
+          replay.outline(logs[i], replayed[i]);
+          bool any = false;
+          for (std::size_t play = 0; play < logs[i].plays.size(); ++play) {
+            const std::uint32_t session = replayed[i].session[play];
+            if (session < chosen[i].size()) continue;
+            chosen[i].push_back(wanted(logs[i], logs[i].plays[play], session));
+            any |= chosen[i].back() != 0;
+          }
+          if (any) replay.run(logs[i], replayed[i]);
+        }
+      });
+      for (std::size_t i = 0; i < logs.size(); ++i)
+        if (std::find(chosen[i].begin(), chosen[i].end(), 1) != chosen[i].end())
+          sink(logs[i], replayed[i], chosen[i]);
+    });
+  }
+
+ private:
+  const LogSource& source_;
+  const Blob& blob_;
+  Questions questions_;
+  Threads& threads_;
+  std::string label_;
+};
+
+/// Feature vectors of the wanted sessions, replayed anew in every pass.
+class ReplayedRows : public RowSource {
+ public:
+  ReplayedRows(const Replays& replays, std::size_t features, Wanted wanted)
+      : replays_(replays), features_(features), wanted_(std::move(wanted)) {}
+
+  std::size_t features() const override { return features_; }
+
+  void read(const std::function<void(const RowBlock&)>& sink) override {
+    std::vector<float> values, target;
+    const auto hand_over = [&] {
+      if (!target.empty()) sink({target.size(), values, target});
+      values.clear();
+      target.clear();
+    };
+    replays_.run(wanted_, [&](const Log&, const Replayed& replayed, const std::vector<char>& wanted) {
+      for (std::size_t i = 0; i < replayed.examples.size(); ++i) {
+        const Example& example = replayed.examples[i];
+        if (!wanted[example.session] || example.challenge) continue;
+        const float* row = replayed.outputs.data() + i * features_;
+        values.insert(values.end(), row, row + features_);
+        target.push_back(example.target);
+      }
+      if (target.size() >= block_rows) hand_over();
+    });
+    hand_over();
+  }
+
+  /// All rows at once, unless they take more than `bytes`.
+  std::optional<Dataset> collect(std::size_t bytes) {
+    struct TooMany {};
+    Dataset data;
+    data.features = features_;
+    try {
+      read([&](const RowBlock& block) {
+        if ((data.values.size() + block.values.size()) * sizeof(float) > bytes) throw TooMany();
+        data.rows += block.rows;
+        data.values.insert(data.values.end(), block.values.begin(), block.values.end());
+        data.target.insert(data.target.end(), block.target.begin(), block.target.end());
+      });
+    } catch (const TooMany&) {
+      return std::nullopt;
+    }
+    return data;
+  }
+
+ private:
+  static constexpr std::size_t block_rows = 4096;
+  const Replays& replays_;
+  std::size_t features_;
+  Wanted wanted_;
+};
+
+/// Rows in memory where they fit, else replayed.
+struct Rows {
+  std::optional<Dataset> dataset;
+  std::unique_ptr<RowSource> source;
+
+  Rows(const Replays& replays, std::size_t features, const Wanted& wanted, std::size_t bytes) {
+    auto replayed = std::make_unique<ReplayedRows>(replays, features, wanted);
+    dataset = replayed->collect(bytes);
+    if (dataset)
+      source = std::make_unique<DatasetRows>(*dataset);
+    else
+      source = std::move(replayed);
+  }
+};
+
+struct Preparation {
+  Settings settings;
+  Questions questions;
+  std::unique_ptr<LogSource> logs;
+  std::unique_ptr<SessionSplit> split;
+  std::unique_ptr<SessionProgram> program;
+  std::unique_ptr<Blob> features;  // the program alone: its outputs are the features
+  std::size_t bytes = 0;
+
+  Wanted part(Part part) const {
+    return [this, part](const Log& log, const Play& first, std::uint32_t) {
+      return split->part(log, first) == part;
+    };
+  }
+};
+
+Preparation prepare(const Recipe& recipe, const std::filesystem::path& folder, std::uint32_t seed,
+                    Threads& threads) {
+  const Recipe::Section root = recipe.root();
+  Preparation made;
+  made.settings = read_settings(root);
+  if (made.settings.calibration != "none" && made.settings.calibrate_on != "validation")
+    root.section("calibration").fail("on", "must be \"validation\" for sessions");
+  made.questions = read_questions(root);
+  made.bytes = memory_bytes(root);
+  (void)root.section("data").text("description", "");
+  made.logs = open_logs(root.section("data"), folder, columns_read(root), threads);
+  made.split = std::make_unique<SessionSplit>(root, *made.logs, seed);
+  const auto fit = [&](schema::ModelT& model) {
+    const Blob blob(pack(model), "the feature program");
+    Questions started;
+    started.upcoming = false;
+    started.horizons = 1;
+    Moments::Accumulator moments;
+    Replays(*made.logs, blob, started, threads, "fitting encoders")
+        .run(made.part(Part::training),
+             [&](const Log&, const Replayed& replayed, const std::vector<char>& wanted) {
+               for (std::size_t i = 0; i < replayed.examples.size(); ++i)
+                 if (wanted[replayed.examples[i].session])
+                   moments.add(blob.outputs(), replayed.outputs.data() + i * blob.outputs(), 1);
+             });
+    return moments.finish();
+  };
+  made.program = std::make_unique<SessionProgram>(root, made.logs->columns(), fit);
+  schema::ModelT gathered = made.program->gathered();
+  made.features = std::make_unique<Blob>(pack(gathered), "the feature program");
+  recipe.require_all_known();  // everything has been read: complain now, not after hours of training
+  return made;
+}
+
+TrainedModel train_on(const Preparation& made, Rows& rows, Rows& validation, const Training& training,
+                      const std::filesystem::path& folder) {
+  const TrainerOptions& options = made.settings.trainer;
+  if (options.trainer == "boosted") {
+    const MemoryLimit limit{made.bytes / 2, folder};
+    BoostedOptions boosted = options.boosted;
+    const auto& slots = made.program->slots();
+    boosted.costly_from = static_cast<std::size_t>(
+        std::lower_bound(slots.begin(), slots.end(), made.program->context_end()) - slots.begin());
+    const BinnedRows binned = bin_rows(*rows.source, options.boosted.bins, limit, training.threads);
+    const BinnedRows held = bin_rows(*validation.source, binned, {made.bytes / 4, folder}, training.threads);
+    return {train_boosted(binned, held.rows > 0 ? &held : nullptr, boosted, training),
+            {Calibration::Method::sigmoid, 1, 0, {}, {}}};
+  }
+  if (!rows.dataset || !validation.dataset)
+    throw Error(
+        "the trainer '" + options.trainer +
+        "' keeps its rows in memory, and they take more than half of train.memory_mb: raise it, or train "
+        "boosted trees, which need not keep them");
+  require_numbers(*rows.dataset, made.program->names(), options.trainer, "training");
+  require_numbers(*validation.dataset, made.program->names(), options.trainer, "validation");
+  return fit(options, *rows.dataset, *validation.dataset, training);
+}
+
+/// The finished model: trees pick their inputs where the program leaves them, others read them gathered.
+schema::ModelT convert(const Preparation& made, const TrainedModel& trained) {
+  const LeafStorage leaves = made.settings.int16 ? LeafStorage::int16 : LeafStorage::exact;
+  const SessionProgram& program = *made.program;
+  if (const auto* ensemble = std::get_if<TreeEnsemble>(&trained.predictor)) {
+    schema::ModelT model = program.scattered();
+    TrainedModel placed{*ensemble, trained.calibration};
+    for (Tree& tree : std::get<TreeEnsemble>(placed.predictor).trees)
+      for (TreeNode& node : tree.nodes)
+        if (node.feature >= 0)
+          node.feature = program.slots()[static_cast<std::size_t>(node.feature)] - program.first_slot();
+    append_predictor(model, placed, program.first_slot(),
+                     static_cast<std::size_t>(program.end_slot() - program.first_slot()), leaves,
+                     static_cast<std::size_t>(program.context_end() - program.first_slot()));
+    return model;
+  }
+  schema::ModelT model = program.gathered();
+  append_predictor(model, trained, model.output_offset, model.output_length, leaves);
+  return model;
+}
+
+/// A few sessions as events, for devices to re-check. The outputs are those of the blob on this machine.
+void add_golden_events(schema::ModelT& model, const std::vector<Log>& logs,
+                       const std::vector<LogColumn>& columns) {
+  model.golden = nullptr;
+  const Blob blob(pack(model), "the new blob");
+  auto golden = std::make_unique<schema::GoldenT>();
+  golden->tolerance = 1e-6f;
+  std::vector<float> row(blob.columns());
+  std::vector<std::uint32_t> scratch(blob.scratch_elements()),
+      memory((tonearm_session_size(&blob.model()) + 3) / 4);
+  tonearm_session* session = nullptr;
+  tonearm_session_init(&blob.model(), memory.data(), memory.size() * 4, &session);
+  const auto seconds = [](std::int64_t time) {
+    return time > 0 && time <= UINT32_MAX ? static_cast<std::uint32_t>(time) : 0u;
+  };
+  const auto add = [&](schema::GoldenEventKind kind, const Play& play, const Play* playing, std::int64_t time,
+                       unsigned horizon) {
+    const bool end = kind == schema::GoldenEventKind::End;
+    const tonearm_start* start = kind == schema::GoldenEventKind::Start ? &play.start
+                                 : playing == nullptr                   ? nullptr
+                                                                        : &playing->start;
+    tonearm_session_row(&blob.model(), &play.track, &play.now, start, end ? &play.end : nullptr, row.data(),
+                        static_cast<std::uint32_t>(row.size()));
+    golden->rows.insert(golden->rows.end(), row.begin(), row.end());
+    auto event = std::make_unique<schema::GoldenEventT>();
+    event->kind = kind;
+    event->time = seconds(time);
+    event->track_id = static_cast<std::uint32_t>(play.track.track_id);
+    event->artist_id = static_cast<std::uint32_t>(play.track.artist_id);
+    event->horizon = static_cast<std::uint8_t>(horizon);
+    golden->events.push_back(std::move(event));
+  };
+  const auto ask = [&](tonearm_request_kind kind, const Play& play, const Play* playing, unsigned horizon) {
+    tonearm_request request;
+    tonearm_request_init(&request, sizeof request);
+    request.kind = kind;
+    request.candidates = &play.track;
+    request.candidate_count = 1;
+    request.now = &play.now;
+    float out = 0;
+    if (tonearm_predict(&blob.model(), session, &request, scratch.data(), scratch.size() * 4, &out) !=
+            TONEARM_OK ||
+        !std::isfinite(out))
+      return;
+    add(schema::GoldenEventKind::Predict, play, playing, play.now.time, horizon);
+    golden->outputs.push_back(out);
+  };
+  for (const Log& log : logs) {
+    Questions none;
+    Replay replay(blob, columns, none);
+    Replayed outline;
+    replay.outline(log, outline);
+    std::vector<Play> plays = replay.plays();
+    for (Play& play : plays) {
+      // Only as much of ids and times as an event of the blob holds.
+      play.track.track_id = static_cast<std::uint32_t>(play.track.track_id);
+      play.track.artist_id = static_cast<std::uint32_t>(play.track.artist_id);
+      if (seconds(play.now.time) == 0) play.now.time = TONEARM_UNKNOWN_TIME;
+      if (seconds(play.end.time) == 0) play.end.time = TONEARM_UNKNOWN_TIME;
+      // An unknown end would be estimated from the start.
+      if (play.end.time == TONEARM_UNKNOWN_TIME) play.now.time = TONEARM_UNKNOWN_TIME;
+    }
+    for (const Play& play : plays) {
+      ask(TONEARM_QUEUE, play, nullptr, 1);
+      add(schema::GoldenEventKind::Start, play, nullptr, play.now.time, 0);
+      tonearm_track_start(&blob.model(), session, &play.track, &play.start, &play.now, scratch.data(),
+                          scratch.size() * 4);
+      ask(TONEARM_PLAYING, play, &play, 0);
+      ask(TONEARM_QUEUE, play, &play, 2);
+      add(schema::GoldenEventKind::End, play, &play, play.end.time, 0);
+      tonearm_track_end(&blob.model(), session, &play.end, scratch.data(), scratch.size() * 4);
+    }
+  }
+  if (!golden->outputs.empty()) model.golden = std::move(golden);
+}
+
+/// The first plays of a log, as a log of its own.
+Log beginning(const Log& log, std::size_t first, std::size_t count) {
+  Log copy = copy_of(log);
+  copy.plays.erase(copy.plays.begin(), copy.plays.begin() + static_cast<std::ptrdiff_t>(first));
+  if (copy.plays.size() > count) copy.plays.resize(count);
+  return copy;
+}
+
+std::string interval_text(double value, Interval interval, const char* pattern = "%.4f") {
+  if (std::isnan(value)) return "";
+  std::string text = format(pattern, value);
+  if (!std::isnan(interval.low))
+    text += " [" + format("%.3f", interval.low) + ", " + format("%.3f", interval.high) + "]";
+  return text;
+}
+
+double figure_of(const Metrics& metrics, Figure figure) {
+  return figure == Figure::accuracy ? metrics.accuracy
+         : figure == Figure::auc    ? metrics.auc
+                                    : metrics.log_loss;
+}
+
+const char* moment_name(const Example& example) {
+  return example.playing ? "started" : example.horizon == 1 ? "upcoming" : "queue";
+}
+
+/// b - a in each replicate: the sessions are resampled alike for both.
+Interval difference(const StreamedMetrics& a, const StreamedMetrics& b, Figure figure) {
+  const std::vector<double> of_a = a.replicates(figure);
+  std::vector<double> of_b = b.replicates(figure);
+  for (std::size_t i = 0; i < of_b.size(); ++i) of_b[i] -= of_a[i];
+  return interval_of(std::move(of_b));
+}
+
+}  // namespace
+
+bool is_session_recipe(const Recipe::Section& recipe) { return recipe.section("data").has("adapter"); }
+
+// ------------------------------------------------------------------------------------------ split
+
+SessionSplit::SessionSplit(const Recipe::Section& recipe, const LogSource& source, std::uint32_t seed)
+    : seed_(seed) {
+  validation_ = recipe.section("validation").number("held_out", 0.0, 0, 0.9);
+  const Recipe::Section splits = recipe.section("splits");
+  const std::vector<std::string> names = splits.keys();
+  if (names.empty())
+    recipe.fail("splits", "is missing: a table like [splits.sessions] must say what is held out");
+  const std::string chosen = recipe.choice("split", names.front(), names);
+  for (const std::string& name : names) {
+    const Recipe::Section section = splits.section(name);
+    const std::string rule = section.choice("rule", "group", {"group", "time", "date"});
+    const double share = rule == "date" ? 0 : section.number("held_out", 0.25, 0.001, 0.999);
+    const auto from =
+        rule == "date" ? static_cast<std::int64_t>(section.number("from", std::nullopt, 19000101, 99991231))
+                       : 0;
+    if (name != chosen) continue;
+    kind_ = rule == "group" ? Rule::group : rule == "time" ? Rule::time : Rule::date;
+    held_out_ = share;
+    held_out_from_ = validation_from_ = from;
+  }
+  char text[160];
+  if (kind_ == Rule::group) {
+    std::snprintf(text, sizeof text, "%.4g %% of the sessions by a hash of their names, seed %u",
+                  held_out_ * 100, seed);
+  } else if (kind_ == Rule::date) {
+    std::snprintf(text, sizeof text, "the sessions from %lld on", static_cast<long long>(held_out_from_));
+    if (validation_ > 0)
+      recipe.section("validation").fail("held_out", "cannot be combined with a split by date");
+  } else {
+    std::vector<std::int64_t> times;  // eight bytes a play
+    for (std::size_t shard = 0; shard < source.shards(); ++shard)
+      source.read(shard, [&](const Log& log) {
+        for (const Play& play : log.plays) times.push_back(play.now.time);
+      });
+    if (times.empty() || *std::min_element(times.begin(), times.end()) == TONEARM_UNKNOWN_TIME)
+      recipe.fail("split", "is by time, but the data do not say when every track started");
+    std::sort(times.begin(), times.end());
+    const auto at = [&](double share) {
+      return times[std::min(times.size() - 1,
+                            static_cast<std::size_t>(share * static_cast<double>(times.size())))];
+    };
+    held_out_from_ = at(1 - held_out_);
+    validation_from_ = at((1 - held_out_) * (1 - validation_));
+    std::snprintf(text, sizeof text, "the sessions that began in the last %.4g %% of all plays",
+                  held_out_ * 100);
+  }
+  rule_ = text;
+}
+
+SessionSplit::Part SessionSplit::part(const Log& log, const Play& first) const {
+  if (kind_ == Rule::group) {
+    const auto share = [&](std::uint64_t salt) {
+      return static_cast<double>(mix64(log.identity ^ mix64(seed_ * 2 + salt)) >> 11) * 0x1p-53;
+    };
+    if (share(0) < held_out_) return Part::held_out;
+    return share(1) < validation_ ? Part::validation : Part::training;
+  }
+  const std::int64_t when = kind_ == Rule::time ? first.now.time : date_number(first.now);
+  if (when >= held_out_from_) return Part::held_out;
+  return when >= validation_from_ ? Part::validation : Part::training;
+}
+
+std::uint64_t session_identity(const Log& log, const Play& first, std::uint32_t number) {
+  return mix64(log.identity ^
+               mix64(first.track.track_id ^ mix64(static_cast<std::uint64_t>(first.now.time) + number)));
+}
+
+// ----------------------------------------------------------------------------------------- report
+
+SessionReport::SessionReport(double base_rate) : base_rate_(base_rate) {}
+
+void SessionReport::add(const Log& log, const Replayed& replayed,
+                        const std::function<bool(std::uint32_t)>& counted) {
+  SessionWeights weights;
+  std::vector<std::size_t> began;  // the first play of each session
+  std::vector<std::uint64_t> identity;
+  for (std::size_t play = 0; play < log.plays.size(); ++play) {
+    const std::uint32_t session = replayed.session[play];
+    if (session >= began.size()) {
+      began.push_back(play);
+      identity.push_back(session_identity(log, log.plays[play], session));
+      if (counted(session)) {
+        ++sessions_;
+        identity_sum_ += identity.back();
+      }
+    }
+    if (counted(session)) ++plays_;
+  }
+  struct Asked {
+    std::vector<char> right;  // of each track of the second half
+  };
+  std::map<std::string, Asked> second_half;
+  const auto end_challenge = [&] {
+    for (auto& [system, asked] : second_half) {
+      if (asked.right.empty()) continue;
+      Challenge& challenge = challenge_[system];
+      double right = 0, average = 0;
+      for (std::size_t i = 0; i < asked.right.size(); ++i) {
+        right += asked.right[i];
+        if (asked.right[i]) average += right / static_cast<double>(i + 1);
+      }
+      ++challenge.sessions;
+      challenge.first_right += static_cast<std::size_t>(asked.right.front());
+      challenge.average_accuracy += average / static_cast<double>(asked.right.size());
+    }
+    second_half.clear();
+  };
+  std::uint32_t drawn = UINT32_MAX;
+  for (std::size_t i = 0; i < replayed.examples.size(); ++i) {
+    const Example& example = replayed.examples[i];
+    if (!counted(example.session)) continue;
+    if (example.session != drawn) {
+      end_challenge();
+      weights.draw(identity[example.session]);
+      drawn = example.session;
+    }
+    const std::size_t first = began[example.session], moment = first + example.ended;
+    Situation situation;
+    situation.plays = std::span(log.plays).subspan(first, example.ended);
+    situation.skipped = std::span(replayed.skipped).subspan(first, example.ended);
+    const bool plays = example.playing || (example.horizon > 1 && !example.challenge);
+    situation.start = plays ? &log.plays[moment].start : nullptr;
+    const auto take = [&](const std::string& system, double probability) {
+      if (example.challenge) {
+        second_half[system].right.push_back((probability >= 0.5) == (example.target > 0.5f));
+        return;
+      }
+      metrics_[{system, example.playing, example.horizon, false}].add(probability, example.target, weights);
+      if (example.horizon == 1 && example.position > 1)
+        metrics_[{system, example.playing, example.horizon, true}].add(probability, example.target, weights);
+    };
+    const double probability = replayed.outputs[i];
+    if (std::isnan(probability))
+      throw Error(
+          "the model gives no number for a track: a feature is missing that its missing-value policy does "
+          "not fill");
+    take("model", probability);
+    for (std::size_t b = 0; b < baseline_names.size(); ++b)
+      take(baseline_names[b], baseline_probability(static_cast<Baseline>(b), situation, base_rate_));
+    if (example.horizon == 1 && !example.challenge) {
+      ByPosition& position = by_position_[{example.playing, std::min(example.position, 21u)}];
+      ++position.rows;
+      position.right += (probability >= 0.5) == (example.target > 0.5f);
+      position.positives += example.target > 0.5f;
+    }
+  }
+  end_challenge();
+}
+
+void SessionReport::finish() {
+  char text[20];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(identity_sum_));
+  digest_ = text;
+  if (metrics_.empty())
+    throw Error(
+        "there is no question to measure on: the split holds out no session whose outcomes are known");
+}
+
+const StreamedMetrics& SessionReport::main() const {
+  if (const auto started = metrics_.find({"model", true, 1, false}); started != metrics_.end())
+    return started->second;
+  if (const auto upcoming = metrics_.find({"model", false, 1, false}); upcoming != metrics_.end())
+    return upcoming->second;
+  return metrics_.begin()->second;
+}
+
+std::string SessionReport::text() const {
+  std::string text;
+  const auto add_rows = [&](bool playing, unsigned horizon, bool later) {
+    const auto model = metrics_.find({"model", playing, horizon, later});
+    if (model == metrics_.end()) return;
+    const Metrics whole = model->second.metrics();
+    text += format("  %s, horizon %u%s: %zu tracks, base rate %.3f\n",
+                   playing        ? "started"
+                   : horizon == 1 ? "upcoming"
+                                  : "queue",
+                   horizon, later ? ", after the first of a session" : "", whole.rows, whole.base_rate);
+    std::vector<std::vector<std::string>> rows = {
+        {"", "accuracy [95 %]", "AUC [95 %]", "log loss [95 %]", "calibration error"}};
+    std::vector<std::string> systems = {"model"};
+    systems.insert(systems.end(), baseline_names.begin(), baseline_names.end());
+    for (const std::string& system : systems) {
+      const StreamedMetrics& streamed = metrics_.at({system, playing, horizon, later});
+      const Metrics metrics = streamed.metrics();
+      rows.push_back({system,
+                      interval_text(metrics.accuracy, interval_of(streamed.replicates(Figure::accuracy))),
+                      interval_text(metrics.auc, interval_of(streamed.replicates(Figure::auc))),
+                      interval_text(metrics.log_loss, interval_of(streamed.replicates(Figure::log_loss))),
+                      format("%.4f", metrics.calibration_error)});
+    }
+    const StreamedMetrics& table = metrics_.at({"table-rule", playing, horizon, later});
+    const Metrics of_table = table.metrics();
+    std::vector<std::string> row = {"model - table-rule"};
+    for (const Figure figure : {Figure::accuracy, Figure::auc, Figure::log_loss})
+      row.push_back(interval_text(figure_of(whole, figure) - figure_of(of_table, figure),
+                                  difference(table, model->second, figure), "%+.4f"));
+    row.push_back("");
+    rows.push_back(row);
+    text += table_text(rows) + "\n";
+  };
+  for (const bool later : {false, true})
+    for (const bool playing : {true, false}) add_rows(playing, 1, later);
+  std::vector<std::vector<std::string>> queue = {{"queue while a track plays", "tracks", "base rate",
+                                                  "accuracy [95 %]", "AUC [95 %]", "log loss",
+                                                  "repeat-last accuracy", "AUC"}};
+  for (const auto& [key, streamed] : metrics_) {
+    if (key.system != "model" || key.horizon < 2) continue;
+    const Metrics metrics = streamed.metrics(),
+                  repeated = metrics_.at({"repeat-last", key.playing, key.horizon, key.later}).metrics();
+    queue.push_back(
+        {format("horizon %u", key.horizon), std::to_string(metrics.rows), format("%.3f", metrics.base_rate),
+         interval_text(metrics.accuracy, interval_of(streamed.replicates(Figure::accuracy))),
+         interval_text(metrics.auc, interval_of(streamed.replicates(Figure::auc))),
+         format("%.4f", metrics.log_loss), format("%.4f", repeated.accuracy), format("%.4f", repeated.auc)});
+  }
+  if (queue.size() > 1) text += table_text(queue) + "\n";
+  std::vector<std::vector<std::string>> positions = {
+      {"position"}, {"started, accuracy"}, {"upcoming, accuracy"}, {"base rate"}};
+  for (const auto& [key, position] : by_position_) {
+    if (key.first != by_position_.rbegin()->first.first) continue;
+    const auto of = [&](bool playing) -> std::string {
+      const auto found = by_position_.find({playing, key.second});
+      return found == by_position_.end() ? ""
+                                         : format("%.3f", static_cast<double>(found->second.right) /
+                                                              static_cast<double>(found->second.rows))
+                                               .substr(1);
+    };
+    positions[0].push_back(key.second > 20 ? "later" : std::to_string(key.second));
+    positions[1].push_back(of(true));
+    positions[2].push_back(of(false));
+    positions[3].push_back(
+        format("%.3f", static_cast<double>(position.positives) / static_cast<double>(position.rows))
+            .substr(1));
+  }
+  text += table_text(positions) + "\n";
+  if (!challenge_.empty()) {
+    std::vector<std::vector<std::string>> rows = {
+        {"second half of a session from its first", "sessions", "first prediction", "mean average accuracy"}};
+    for (const auto& [system, challenge] : challenge_) {
+      const auto sessions = static_cast<double>(challenge.sessions);
+      rows.push_back({system, std::to_string(challenge.sessions),
+                      format("%.4f", static_cast<double>(challenge.first_right) / sessions),
+                      format("%.4f", challenge.average_accuracy / sessions)});
+    }
+    text += table_text(rows) + "\n";
+  }
+  return text;
+}
+
+nlohmann::ordered_json SessionReport::json() const {
+  nlohmann::ordered_json json = {{"sessions", sessions_}, {"plays", plays_}, {"digest", digest_}};
+  for (const auto& [key, streamed] : metrics_) {
+    nlohmann::ordered_json entry = {{"system", key.system},
+                                    {"moment", key.playing        ? "started"
+                                               : key.horizon == 1 ? "upcoming"
+                                                                  : "queue"},
+                                    {"horizon", key.horizon},
+                                    {"after_first", key.later}};
+    entry.update(metrics_json(streamed.metrics()));
+    const Interval auc = interval_of(streamed.replicates(Figure::auc));
+    if (!std::isnan(auc.low)) entry["auc_interval"] = {auc.low, auc.high};
+    if (key.system == "model") {
+      const StreamedMetrics& table = metrics_.at({"table-rule", key.playing, key.horizon, key.later});
+      for (const auto& [name, figure] :
+           {std::pair{"auc_above_table", Figure::auc}, std::pair{"log_loss_above_table", Figure::log_loss}}) {
+        const Interval interval = difference(table, streamed, figure);
+        if (!std::isnan(interval.low)) entry[name] = {interval.low, interval.high};
+      }
+    }
+    json["questions"].push_back(entry);
+  }
+  for (const auto& [system, challenge] : challenge_)
+    json["challenge"][system] = {
+        {"sessions", challenge.sessions},
+        {"first_prediction_accuracy",
+         static_cast<double>(challenge.first_right) / static_cast<double>(challenge.sessions)},
+        {"mean_average_accuracy", challenge.average_accuracy / static_cast<double>(challenge.sessions)}};
+  return json;
+}
+
+// ------------------------------------------------------------------------------------- experiment
+
+SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesystem::path& folder,
+                                      std::uint32_t seed, Threads& threads,
+                                      const std::string& checkpoint_path, bool resume) {
+  const Recipe::Section root = recipe.root();
+  const Preparation made = prepare(recipe, folder, seed, threads);
+  const std::filesystem::path temporary = std::filesystem::temp_directory_path();
+  SessionOutcome outcome;
+  outcome.tolerance = made.settings.tolerance;
+  outcome.features = made.features->outputs();
+
+  const std::string label = root.text("name") + ", seed " + std::to_string(seed);
+  const Replays replays(*made.logs, *made.features, made.questions, threads, label + ", replaying");
+  Rows training(replays, outcome.features, made.part(Part::training), made.bytes / 2);
+  Rows validation(replays, outcome.features, made.part(Part::validation), made.bytes / 4);
+  std::uint64_t digest = hash_text(recipe.merged_text());
+  double positives = 0;
+  const auto count = [&](Rows& rows, std::size_t& examples, bool is_training) {
+    rows.source->read([&](const RowBlock& block) {
+      examples += block.rows;
+      for (const float target : block.target) {
+        digest = mix64(digest ^ (target > 0.5f ? 1u : 2u));
+        if (is_training) positives += target;
+      }
+    });
+  };
+  count(training, outcome.training_examples, true);
+  count(validation, outcome.validation_examples, false);
+  if (outcome.training_examples == 0)
+    throw Error("no session is left to train on: the split holds out all of them, or no outcome is known");
+  const double base_rate = positives / static_cast<double>(outcome.training_examples);
+  char fingerprint[64];
+  std::snprintf(fingerprint, sizeof fingerprint, "%016llx-%u", static_cast<unsigned long long>(digest), seed);
+  const Checkpoint checkpoint =
+      checkpoint_path.empty() ? Checkpoint() : Checkpoint(checkpoint_path, fingerprint, resume);
+
+  Training options{threads, seed, label, "final", checkpoint};
+  for (unsigned fold = 0; fold < made.settings.folds; ++fold) {
+    const auto in_fold = [&](const Log& log) {
+      return mix64(log.identity ^ mix64(seed + 0x666f6c64)) % made.settings.folds == fold;
+    };
+    const auto wanted = [&](bool test) -> Wanted {
+      return [&, test](const Log& log, const Play& first, std::uint32_t) {
+        return made.split->part(log, first) == Part::training && in_fold(log) == test;
+      };
+    };
+    Rows fit_rows(replays, outcome.features, wanted(false), made.bytes / 2);
+    options.stage = "fold " + std::to_string(fold + 1);
+    options.label = label + ", " + options.stage + " of " + std::to_string(made.settings.folds);
+    const TrainedModel model = train_on(made, fit_rows, validation, options, temporary);
+    StreamedMetrics metrics;
+    const SessionWeights none;
+    ReplayedRows(replays, outcome.features, wanted(true)).read([&](const RowBlock& block) {
+      for (std::size_t row = 0; row < block.rows; ++row)
+        metrics.add(
+            reference_probability(model, block.values.subspan(row * outcome.features, outcome.features)),
+            block.target[row], none);
+    });
+    outcome.folds.push_back(metrics.metrics());
+  }
+  options.stage = "final";
+  options.label = label;
+  const auto start = std::chrono::steady_clock::now();
+  TrainedModel trained = train_on(made, training, validation, options, temporary);
+  outcome.train_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (made.settings.calibration != "none") {
+    std::vector<double> scores;
+    std::vector<float> target;
+    validation.source->read([&](const RowBlock& block) {
+      for (std::size_t row = 0; row < block.rows; ++row)
+        scores.push_back(
+            reference_score(trained, block.values.subspan(row * outcome.features, outcome.features)));
+      target.insert(target.end(), block.target.begin(), block.target.end());
+    });
+    trained.calibration =
+        made.settings.calibration == "platt" ? fit_platt(scores, target) : fit_isotonic(scores, target);
+  }
+
+  outcome.model = convert(made, trained);
+  schema::CardT& card = *outcome.model.card;
+  card.task = "skip";
+  fill_card(card, recipe, "the track is skipped");
+  card.synthetic = made.logs->synthetic();
+  card.leaky = made.program->leaky();
+  card.base_rate = static_cast<float>(base_rate);
+  const std::string description = root.section("data").text("description", "");
+  card.data = (card.synthetic ? "SYNTHETIC: " : "") + description + (description.empty() ? "" : ", ") +
+              std::to_string(made.logs->shards()) + (made.logs->shards() == 1 ? " log file" : " log files");
+
+  // The blob as it will ship, against the model as it was trained: both see the same held-out events.
+  const Blob blob(pack(outcome.model), "the new blob");
+  Questions questions = made.questions;
+  questions.thin = false;
+  questions.challenge =
+      root.section("data").text("adapter") == "mssd" && questions.upcoming && !made.program->leaky();
+  outcome.report = std::make_unique<SessionReport>(base_rate);
+  StreamedMetrics as_trained;
+  std::vector<Log> golden;
+  std::size_t golden_plays = 0;
+  for_each_batch(*made.logs, label + ", measuring", [&](const std::vector<Log>& logs) {
+    struct Work {
+      Replayed shipped, features;
+      std::vector<char> wanted;
+      std::vector<double> reference;
+    };
+    std::vector<Work> work(logs.size());
+    threads.run(logs.size(), [&](std::size_t i) {
+      Replay of_blob(blob, made.logs->columns(), questions),
+          of_features(*made.features, made.logs->columns(), questions);
+      Work& mine = work[i];
+      of_blob.outline(logs[i], mine.shipped);
+      bool any = false;
+      for (std::size_t play = 0; play < logs[i].plays.size(); ++play)
+        if (mine.shipped.session[play] >= mine.wanted.size()) {
+          mine.wanted.push_back(made.split->part(logs[i], logs[i].plays[play]) == Part::held_out);
+          any |= mine.wanted.back() != 0;
+        }
+      if (!any) return;
+      of_blob.run(logs[i], mine.shipped);
+      of_features.run(logs[i], mine.features);
+      for (std::size_t e = 0; e < mine.features.examples.size(); ++e)
+        mine.reference.push_back(reference_probability(
+            trained, std::span(mine.features.outputs).subspan(e * outcome.features, outcome.features)));
+    });
+    for (std::size_t i = 0; i < logs.size(); ++i) {
+      const Work& mine = work[i];
+      if (mine.reference.empty()) continue;
+      outcome.report->add(logs[i], mine.shipped,
+                          [&](std::uint32_t session) { return mine.wanted[session] != 0; });
+      SessionWeights none;
+      for (std::size_t e = 0; e < mine.reference.size(); ++e) {
+        if (!mine.wanted[mine.shipped.examples[e].session]) continue;
+        const double change = std::abs(mine.reference[e] - static_cast<double>(mine.shipped.outputs[e]));
+        outcome.largest_change = std::isnan(change) ? 1 : std::max(outcome.largest_change, change);
+        const Example& example = mine.shipped.examples[e];
+        if (example.horizon == 1 && !example.challenge && example.playing == made.questions.started)
+          as_trained.add(mine.reference[e], example.target, none);
+      }
+      const std::size_t wanted_plays = made.settings.golden;
+      for (std::size_t play = 0; play < logs[i].plays.size() && golden_plays < wanted_plays; ++play)
+        if (mine.wanted[mine.shipped.session[play]]) {
+          golden.push_back(beginning(logs[i], play, wanted_plays - golden_plays));
+          golden_plays += golden.back().plays.size();
+          break;
+        }
+    }
+  });
+  outcome.report->finish();
+  require_tolerance(outcome.largest_change, outcome.tolerance);
+  outcome.remarks = made.logs->remarks();
+
+  const Metrics shipped = outcome.report->main().metrics(), reference = as_trained.metrics();
+  add_metric(card, "accuracy", reference.accuracy, shipped.accuracy);
+  add_metric(card, "auc", reference.auc, shipped.auc);
+  add_metric(card, "log_loss", reference.log_loss, shipped.log_loss);
+  add_metric(card, "calibration_error", reference.calibration_error, shipped.calibration_error);
+  card.conversion = std::make_unique<schema::ConversionT>();
+  card.conversion->rows = static_cast<std::uint32_t>(std::min<std::size_t>(shipped.rows, UINT32_MAX));
+  card.conversion->largest_change = static_cast<float>(outcome.largest_change);
+  card.conversion->tolerance = static_cast<float>(outcome.tolerance);
+  card.split = std::make_unique<schema::SplitT>();
+  card.split->rule = made.split->rule();
+  card.split->seed = seed;
+  card.split->train_rows =
+      static_cast<std::uint32_t>(std::min<std::size_t>(outcome.training_examples, UINT32_MAX));
+  card.split->held_out_rows =
+      static_cast<std::uint32_t>(std::min<std::size_t>(outcome.report->plays(), UINT32_MAX));
+  card.split->digest = outcome.report->digest();
+  if (golden_plays > 0) add_golden_events(outcome.model, golden, made.logs->columns());
+  outcome.blob = pack(outcome.model);
+  const Blob finished(outcome.blob, "the new blob");  // whatever is written can be opened
+  checkpoint.remove();
+  return outcome;
+}
+
+SessionEvaluation evaluate_sessions(const Blob& blob, const schema::ModelT& model, const Recipe& recipe,
+                                    const std::filesystem::path& folder, bool all, Threads& threads) {
+  const Recipe::Section root = recipe.root();
+  SessionEvaluation evaluation;
+  const auto logs = open_logs(root.section("data"), folder, columns_read(root), threads);
+  evaluation.synthetic = logs->synthetic();
+  // Whoever was trained on generated sessions has seen none of the real ones.
+  evaluation.foreign = model.card->synthetic && !evaluation.synthetic;
+  std::optional<SessionSplit> split;
+  if (!evaluation.foreign) split.emplace(root, *logs, model.card->split->seed);
+  evaluation.rule = split ? split->rule() : "all sessions; the model was trained on generated ones";
+  evaluation.in_sample = all && !evaluation.foreign;
+  Questions questions = read_questions(root);
+  questions.thin = false;
+  questions.challenge =
+      root.section("data").text("adapter") == "mssd" && questions.upcoming && !model.card->leaky;
+  evaluation.report = std::make_unique<SessionReport>(static_cast<double>(model.card->base_rate));
+  Replays(*logs, blob, questions, threads, "replaying")
+      .run([&](const Log& log, const Play& first,
+               std::uint32_t) { return all || !split || split->part(log, first) == Part::held_out; },
+           [&](const Log& log, const Replayed& replayed, const std::vector<char>& wanted) {
+             evaluation.report->add(log, replayed,
+                                    [&](std::uint32_t session) { return wanted[session] != 0; });
+           });
+  evaluation.report->finish();
+  evaluation.same_data = evaluation.report->digest() == model.card->split->digest;
+  evaluation.remarks = logs->remarks();
+  return evaluation;
+}
+
+std::string predict_sessions(const Blob& blob, const std::filesystem::path& folder, Threads& threads) {
+  schema::ModelT model;
+  schema::GetModel(blob.bytes().data())->UnPackTo(&model);
+  if (model.card->recipe.empty())
+    throw Error("the blob's card has no recipe, so nothing says how its logs are read; use the C API");
+  const Recipe recipe = Recipe::from_text(model.card->recipe, "the recipe in the card");
+  const auto logs = open_logs(recipe.root().section("data"), folder, columns_read(recipe.root()), threads);
+  Questions questions = read_questions(recipe.root());
+  questions.thin = false;
+  std::string text = "log,session,position,moment,horizon,skipped,probability\n";
+  std::size_t number = 0;
+  Replays(*logs, blob, questions, threads, "replaying")
+      .run([](const Log&, const Play&, std::uint32_t) { return true; },
+           [&](const Log&, const Replayed& replayed, const std::vector<char>&) {
+             for (std::size_t i = 0; i < replayed.examples.size(); ++i) {
+               const Example& example = replayed.examples[i];
+               text += format("%zu,%u,%u,%s,%u,%d,%.9g\n", number, example.session, example.position,
+                              moment_name(example), example.horizon, example.target > 0.5f ? 1 : 0,
+                              static_cast<double>(replayed.outputs[i]));
+             }
+             ++number;
+           });
+  return text;
+}
+
+void write_session_features(const Recipe& recipe, const std::filesystem::path& folder, std::uint32_t seed,
+                            Threads& threads, const std::filesystem::path& out) {
+  const Preparation made = prepare(recipe, folder, seed, threads);
+  const std::filesystem::path temporary = out.string() + ".part";
+  struct File {
+    std::FILE* file;
+    std::filesystem::path path;
+    ~File() {
+      if (file != nullptr) std::fclose(file);
+      std::error_code ignored;
+      std::filesystem::remove(path, ignored);
+    }
+  } file{std::fopen(temporary.c_str(), "wb"), temporary};
+  const auto fail = [&]() {
+    throw Error("cannot write " + temporary.string() + ": no such folder, or the disk is full");
+  };
+  if (file.file == nullptr) fail();
+  std::string text = "split,session,position,moment,horizon,target";
+  for (const std::string& name : made.program->names()) {
+    text += ",\"";
+    for (const char c : name) text += c == '"' ? "\"\"" : std::string(1, c);
+    text += '"';
+  }
+  text += '\n';
+  const auto flush = [&] {
+    if (std::fwrite(text.data(), 1, text.size(), file.file) != text.size()) fail();
+    text.clear();
+  };
+  const std::size_t features = made.features->outputs();
+  // Training rows are thinned as the recipe says; held-out ones never are.
+  Questions questions = made.questions;
+  questions.thin = false;
+  Replays(*made.logs, *made.features, questions, threads, "replaying")
+      .run(
+          [](const Log&, const Play&, std::uint32_t) { return true; },
+          [&](const Log& log, const Replayed& replayed, const std::vector<char>&) {
+            std::vector<std::size_t> began;
+            for (std::size_t play = 0; play < log.plays.size(); ++play)
+              if (replayed.session[play] >= began.size()) began.push_back(play);
+            for (std::size_t i = 0; i < replayed.examples.size(); ++i) {
+              const Example& example = replayed.examples[i];
+              const Play& first = log.plays[began[example.session]];
+              const Part part = made.split->part(log, first);
+              if (made.questions.thin && part != Part::held_out &&
+                  (example.position - 1) % example.horizon != 0)
+                continue;
+              text += part == Part::held_out ? "held_out" : part == Part::validation ? "validation" : "train";
+              text += format(",%016llx,%u,%s,%u,%d",
+                             static_cast<unsigned long long>(session_identity(log, first, example.session)),
+                             example.position,
+                             example.playing        ? "started"
+                             : example.horizon == 1 ? "upcoming"
+                                                    : "queue",
+                             example.horizon, example.target > 0.5f ? 1 : 0);
+              for (std::size_t f = 0; f < features; ++f) {
+                text += ',';
+                const float value = replayed.outputs[i * features + f];
+                if (!std::isnan(value)) text += format("%.9g", static_cast<double>(value));
+              }
+              text += '\n';
+            }
+            if (text.size() > 1 << 20) flush();
+          });
+  flush();
+  if (std::fflush(file.file) != 0) fail();
+  std::fclose(file.file);
+  file.file = nullptr;
+  std::filesystem::rename(temporary, out);
+}
+
+}  // namespace tonearm
