@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <filesystem>
+#include <iterator>
 #include <set>
 #include <sstream>
 
@@ -19,7 +21,7 @@ namespace fs = std::filesystem;
 
 const fs::path folder = fs::path(TONEARM_SOURCE_DIR) / "tests" / "conformance";
 
-std::string text_of(const fs::path& path) {
+std::string text_in(const fs::path& path) {
   const std::vector<unsigned char> bytes = read_file(path);
   return {bytes.begin(), bytes.end()};
 }
@@ -31,8 +33,8 @@ std::vector<fs::path> golden_blobs(const fs::path& where) {
   return {found.begin(), found.end()};
 }
 
-const fs::path current_format =
-    folder / ("format-" + std::to_string(TONEARM_FORMAT_MAJOR) + "." + std::to_string(TONEARM_FORMAT_MINOR));
+/// The folders of the format that plain tables have kept, and of the one that session models need.
+const fs::path table_format = folder / "format-1.0", session_format = folder / "format-1.1";
 
 /// `count` floats of a line of a .rows file.
 std::vector<float> read_bits(std::istream& line, std::size_t count) {
@@ -52,17 +54,29 @@ bool agrees(float found, float expected, bool exact) {
          (!exact && std::abs(found - expected) <= 1e-6f);
 }
 
-TEST(Conformance, EveryGoldenBlobOpensAndGivesItsStoredOutputs) {
+TEST(Conformance, EveryGoldenBlobPassesItsOwnTest) {
   const std::vector<fs::path> paths = golden_blobs(folder);
+  ASSERT_GE(paths.size(), 16u);
+  for (const fs::path& path : paths) {
+    SCOPED_TRACE(path.filename());
+    const Blob blob(read_file(path), path.string());
+    EXPECT_GE(blob.info().golden_rows, 1u);
+    std::vector<std::uint32_t> scratch(tonearm_scratch_size(&blob.model()) / 4);
+    float largest = -1;
+    EXPECT_EQ(tonearm_model_self_test(&blob.model(), scratch.data(), scratch.size() * 4, &largest),
+              TONEARM_OK)
+        << largest;
+  }
+}
+
+TEST(Conformance, EveryGoldenTableGivesItsStoredOutputs) {
+  const std::vector<fs::path> paths = golden_blobs(table_format);
   ASSERT_GE(paths.size(), 12u);
   for (const fs::path& path : paths) {
     SCOPED_TRACE(path.filename());
     const Blob blob(read_file(path), path.string());
-    std::vector<std::uint32_t> scratch(tonearm_scratch_size(&blob.model()) / 4);
-    EXPECT_EQ(tonearm_model_self_test(&blob.model(), scratch.data(), scratch.size() * 4, nullptr),
-              TONEARM_OK);
-
-    std::istringstream rows(text_of(fs::path(path).replace_extension(".rows")));
+    EXPECT_EQ(blob.info().session_bytes, 0u);
+    std::istringstream rows(text_in(fs::path(path).replace_extension(".rows")));
     std::string line;
     ASSERT_TRUE(std::getline(rows, line));
     const bool exact = line == "exact";
@@ -83,25 +97,66 @@ TEST(Conformance, EveryGoldenBlobOpensAndGivesItsStoredOutputs) {
   }
 }
 
+TEST(Conformance, EveryGoldenSessionGivesItsStoredAnswers) {
+  const std::vector<fs::path> paths = golden_blobs(session_format);
+  ASSERT_GE(paths.size(), 4u);
+  for (const fs::path& path : paths) {
+    SCOPED_TRACE(path.filename());
+    const Blob blob(read_file(path), path.string());
+    std::istringstream lines(text_in(fs::path(path).replace_extension(".events")));
+    std::vector<SampleEvent> events;
+    std::vector<float> expected;
+    for (std::string line; std::getline(lines, line);) {
+      events.push_back(event_of(line));
+      EXPECT_EQ(text_of(events.back()), line.substr(0, line.find(" :")));
+      if (events.back().kind != schema::GoldenEventKind::Predict) continue;
+      std::istringstream numbers(line.substr(line.find(':') + 1));
+      const std::vector<float> outputs = read_bits(numbers, blob.outputs());
+      expected.insert(expected.end(), outputs.begin(), outputs.end());
+    }
+    EXPECT_GE(events.size(), 50u);
+    const std::vector<float> found = replay(blob.model(), events);
+    ASSERT_EQ(found.size(), expected.size());
+    for (std::size_t k = 0; k < found.size(); ++k)
+      EXPECT_PRED3(agrees, found[k], expected[k], true)
+          << "prediction " << k / blob.outputs() << ", output " << k % blob.outputs();
+  }
+}
+
 TEST(Conformance, TheConverterStillWritesTheSameBytes) {
   // Another version of FlatBuffers may lay the same tables out differently.
   if (FLATBUFFERS_VERSION_MAJOR != 2) GTEST_SKIP() << "the golden blobs were packed by FlatBuffers 2.0";
-  std::set<std::string> names;
-  for (const SampleModel& sample : sample_models()) {
-    SCOPED_TRACE(sample.name);
-    names.insert(sample.name);
-    EXPECT_TRUE(golden_blob(sample) == read_file(current_format / (sample.name + ".tarm")));
+  const auto compare = [](const std::vector<SampleModel>& samples, const fs::path& where) {
+    std::set<std::string> names;
+    for (const SampleModel& sample : samples) {
+      SCOPED_TRACE(sample.name);
+      names.insert(sample.name);
+      EXPECT_TRUE(golden_blob(sample) == read_file(where / (sample.name + ".tarm")));
+    }
+    EXPECT_EQ(names.size(), golden_blobs(where).size());
+  };
+  compare(sample_models(), table_format);
+  compare(session_sample_models(), session_format);
+}
+
+TEST(Conformance, OnlySessionModelsNeedTheNewFormat) {
+  for (const fs::path& path : golden_blobs(folder)) {
+    SCOPED_TRACE(path.filename());
+    const std::vector<unsigned char> bytes = read_file(path);
+    const schema::Model& model = *schema::GetModel(bytes.data());
+    EXPECT_EQ(model.format_major(), 1);
+    EXPECT_EQ(model.format_minor(), model.session() == nullptr ? 0 : 1);
+    EXPECT_EQ(model.runtime_minimum(), model.session() == nullptr ? 100u : 200u);
   }
-  EXPECT_EQ(names.size(), golden_blobs(current_format).size());
 }
 
 TEST(Conformance, GoldenBlobsStaySmallEnoughForMicrocontrollers) {
   std::uintmax_t total = 0;
-  for (const fs::path& path : golden_blobs(current_format)) {
-    EXPECT_LT(fs::file_size(path), 8u * 1024) << path;
+  for (const fs::path& path : golden_blobs(folder)) {
+    EXPECT_LT(fs::file_size(path), 13u * 1024) << path;
     total += fs::file_size(path);
   }
-  EXPECT_LT(total, 60u * 1024);
+  EXPECT_LT(total, 100u * 1024);
 }
 
 TEST(Conformance, SamplesCoverEveryKindOfTheSchema) {
@@ -111,7 +166,21 @@ TEST(Conformance, SamplesCoverEveryKindOfTheSchema) {
   std::set<schema::NodeFormat> node_formats;
   std::set<schema::LeafFormat> branching_leaves, symmetric_leaves;
   std::set<schema::CalibrationMethod> methods;
-  for (const SampleModel& sample : sample_models()) {
+  std::set<schema::Field> fields;
+  std::set<schema::Source> sources;
+  std::set<schema::SessionFact> facts;
+  std::set<schema::Identifier> identifiers;
+  std::set<schema::Phase> phases;
+  std::vector<SampleModel> samples = sample_models();
+  std::ranges::move(session_sample_models(), std::back_inserter(samples));
+  for (const SampleModel& sample : samples) {
+    fields.insert(sample.model.fields.begin(), sample.model.fields.end());
+    for (const auto& column : sample.model.columns) sources.insert(column->source);
+    for (const auto& feature : sample.model.features) {
+      phases.insert(feature->phase);
+      if (const auto* fact = feature->encoder.AsFact()) facts.insert(fact->fact);
+      if (const auto* repeats = feature->encoder.AsRepeats()) identifiers.insert(repeats->of);
+    }
     for (const auto& feature : sample.model.features) encoders.insert(feature->encoder.type);
     for (const auto& op : sample.model.operators) {
       operators.insert(op->kind.type);
@@ -128,6 +197,11 @@ TEST(Conformance, SamplesCoverEveryKindOfTheSchema) {
     return static_cast<std::size_t>(newest) + 1 - first;
   };
   EXPECT_EQ(encoders.size(), all(schema::Encoder::MAX, 1));
+  EXPECT_EQ(fields.size(), all(schema::Field::MAX, 0));
+  EXPECT_EQ(sources.size(), all(schema::Source::MAX, 0));
+  EXPECT_EQ(facts.size(), all(schema::SessionFact::MAX, 0));
+  EXPECT_EQ(identifiers.size(), all(schema::Identifier::MAX, 0));
+  EXPECT_EQ(phases.size(), all(schema::Phase::MAX, 0));
   EXPECT_EQ(operators.size(), all(schema::OperatorKind::MAX, 1));
   EXPECT_EQ(activations.size(), all(schema::Activation::MAX, 0));
   EXPECT_EQ(node_formats.size(), all(schema::NodeFormat::MAX, 0));

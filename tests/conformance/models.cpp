@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <sstream>
 #include <stdexcept>
 
 #include "base/random.h"
@@ -353,6 +354,383 @@ SampleModel network_sample() {
   return sample;
 }
 
+// --- Session models ----------------------------------------------------------------------------------
+
+using schema::Field;
+using schema::Phase;
+using schema::Source;
+
+std::uint16_t add_column(schema::ModelT& model, const std::string& name, Source source, Field field,
+                         std::size_t categories = 0) {
+  auto column = std::make_unique<schema::ColumnT>();
+  column->name = name;
+  column->source = source;
+  column->type = categories > 0 ? schema::ColumnType::Category : schema::ColumnType::Number;
+  for (std::size_t i = 0; i < categories; ++i) column->vocabulary.push_back(name + std::to_string(i));
+  model.columns.push_back(std::move(column));
+  model.fields.push_back(field);
+  model.missing_fill.push_back(missing);
+  return static_cast<std::uint16_t>(model.columns.size() - 1);
+}
+
+schema::ModelT empty_session_model(const std::string& name) {
+  schema::ModelT model = empty_model(name);
+  model.columns.clear();
+  model.missing_fill.clear();
+  model.card->task = "skip";
+  model.session = std::make_unique<schema::SessionRuleT>();
+  model.session->idle_gap = 1200;
+  model.session->cap = 8;
+  model.label = std::make_unique<schema::LabelRuleT>();
+  model.label->reasons = 1u << TONEARM_REASON_FWDBTN | 1u << TONEARM_REASON_ENDPLAY;
+  model.label->below_ms = 30000;
+  model.label->below_share = 0.5f;
+  return model;
+}
+
+template <typename Encoder>
+std::uint16_t add_feature(schema::ModelT& model, Phase phase, std::vector<std::uint16_t> inputs,
+                          std::size_t length, Encoder encoder) {
+  return append_feature(model, std::move(inputs), length, as<schema::EncoderUnion>(std::move(encoder)),
+                        phase);
+}
+
+/// All features that a prediction can see become the output.
+void show_features(schema::ModelT& model) {
+  std::size_t first = model.columns.size();
+  for (const auto& feature : model.features)
+    if (feature->phase == Phase::History) first += feature->output_length;
+  model.output_offset = static_cast<std::uint16_t>(first);
+  model.output_length = static_cast<std::uint16_t>(next_slot(model) - first);
+}
+
+/// Listening as it may be: gaps of all kinds, times and much else unknown, tracks that overlap.
+std::vector<SampleEvent> sample_events(std::size_t count, std::uint64_t seed) {
+  Random random(seed);
+  const auto number = [&](double low, double high) {
+    const std::uint32_t kind = random.below(12);
+    const auto value = static_cast<float>(low + (high - low) * random.uniform());
+    return kind == 0 ? missing : kind == 1 ? std::round(value) : value;
+  };
+  std::vector<SampleEvent> events;
+  std::int64_t time = 1530000000;
+  bool playing = false;
+  for (std::size_t n = 0; n < count; ++n) {
+    SampleEvent event{};
+    tonearm_event& told = event.told;
+    told.struct_size = sizeof told;
+    tonearm_track_init(&told.track, sizeof told.track);
+    tonearm_start_init(&told.start, sizeof told.start);
+    tonearm_now_init(&told.now, sizeof told.now);
+    tonearm_end_init(&told.end, sizeof told.end);
+    const std::uint32_t kind = random.below(20);
+    event.kind = kind < 10    ? schema::GoldenEventKind::Predict
+                 : kind == 10 ? schema::GoldenEventKind::Start  // whatever plays: a crossfade
+                 : playing    ? schema::GoldenEventKind::End
+                              : schema::GoldenEventKind::Start;
+    time += random.below(8) == 0 ? 3000 : random.below(200);
+    told.track.track_id = random.below(4);
+    told.track.artist_id = random.below(3);
+    told.track.duration = number(60, 400);
+    told.track.release_year = number(1960, 2020);
+    told.track.popularity = number(80, 100);
+    for (float* value = &told.track.acousticness; value < &told.track.valence; ++value) *value = number(0, 1);
+    told.track.valence = number(0, 1);
+    for (float& value : told.track.acoustic_vector) value = number(-1, 1);
+    told.now.time = random.below(12) == 0 ? TONEARM_UNKNOWN_TIME : time;
+    told.now.utc_offset =
+        random.below(6) == 0 ? TONEARM_UNKNOWN_OFFSET : static_cast<std::int32_t>(random.below(12)) * 3600;
+    told.now.date = random.below(3) == 0 ? 20180715 + random.below(15) : 0;
+    told.now.hour_of_day = random.below(3) == 0 ? static_cast<float>(random.below(24)) : missing;
+    told.now.is_shuffle = number(0, 1);
+    told.now.premium = static_cast<float>(random.below(2));
+    told.now.context_type = random.below(8);
+    told.start.reason = random.below(17);
+    told.start.pause = random.below(5);
+    told.start.context_switch = static_cast<float>(random.below(2));
+    told.end.reason = random.below(17);
+    told.end.skip = random.below(2) == 0 ? 0 : random.below(7);
+    told.end.ms_played = number(0, 200000);
+    told.end.n_seekfwd = static_cast<float>(random.below(3));
+    told.end.n_seekback = number(0, 2);
+    told.end.time = random.below(5) == 0 ? TONEARM_UNKNOWN_TIME : time;
+    for (std::vector<float>& extra : event.extra)
+      for (int i = 0; i < 3; ++i) extra.push_back(number(0, 4));
+    if (event.kind == schema::GoldenEventKind::Predict)
+      event.horizon = playing ? random.below(4) == 0 ? 2 + random.below(3) : 0 : 1 + random.below(3);
+    if (event.kind == schema::GoldenEventKind::Start) playing = true;
+    if (event.kind == schema::GoldenEventKind::End) playing = false;
+    events.push_back(std::move(event));
+  }
+  return events;
+}
+
+/// Every field of the API's structs.
+SampleModel field_sample() {
+  SampleModel sample{"session-fields", empty_session_model("session-fields"), {}, 0, sample_events(60, 11)};
+  schema::ModelT& model = sample.model;
+  const auto category_size = [](Field field) {
+    return field == Field::ContextType                                ? 6u
+           : field == Field::Pause                                    ? 3u
+           : field == Field::ReasonStart || field == Field::ReasonEnd ? 15u
+                                                                      : 0u;
+  };
+  const std::pair<Source, Field> last_of[] = {{Source::Track, Field::AcousticVector7},
+                                              {Source::Now, Field::ContextType},
+                                              {Source::Start, Field::Pause},
+                                              {Source::End, Field::Completed}};
+  std::vector<std::uint16_t> ends, known;
+  std::uint8_t field = 1;
+  for (const auto& [source, last] : last_of) {
+    const std::string name = schema::EnumNameSource(source);
+    std::vector<std::uint16_t>& columns = source == Source::End ? ends : known;
+    columns.push_back(add_column(model, name + ".extra0", source, Field::Extra));
+    for (; field <= static_cast<std::uint8_t>(last); ++field) {
+      const auto kind = static_cast<Field>(field);
+      columns.push_back(add_column(model, schema::EnumNameField(kind), source, kind, category_size(kind)));
+    }
+    columns.push_back(add_column(model, name + ".extra1", source, Field::Extra, 3));
+  }
+  // Visible, and a number that golden vectors can hold.
+  model.missing_fill.assign(model.columns.size(), -1.0f);
+  schema::LagT lag;
+  lag.empty = -2;
+  lag.carries = true;
+  add_feature(model, Phase::Context, ends, ends.size(), lag);
+  add_feature(model, Phase::Candidate, known, known.size(), schema::IdentityT{});
+  show_features(model);
+  return sample;
+}
+
+/// The columns of the samples below.
+struct SessionColumns {
+  std::uint16_t energy, mood, shuffle, hour, reason, seeks, skipped;
+};
+
+SessionColumns add_session_columns(schema::ModelT& model) {
+  SessionColumns columns{};
+  columns.energy = add_column(model, "energy", Source::Track, Field::Energy);
+  columns.mood = add_column(model, "mood", Source::Track, Field::Extra, 3);
+  columns.shuffle = add_column(model, "shuffle", Source::Now, Field::IsShuffle);
+  columns.hour = add_column(model, "hour", Source::Now, Field::HourOfDay);
+  columns.reason = add_column(model, "reason_start", Source::Start, Field::ReasonStart, 15);
+  columns.seeks = add_column(model, "n_seekback", Source::End, Field::SeekBack);
+  columns.skipped = add_column(model, "skipped", Source::End, Field::Skipped);
+  return columns;
+}
+
+/// Every encoder that needs a session, with and without each of its options.
+SampleModel session_encoder_sample() {
+  SampleModel sample{
+      "session-encoders", empty_session_model("session-encoders"), {}, 0, sample_events(80, 12)};
+  schema::ModelT& model = sample.model;
+  const SessionColumns c = add_session_columns(model);
+  // So that answers are mostly numbers, as golden vectors must be.
+  model.missing_fill[c.energy] = 0.5f;
+  model.missing_fill[c.shuffle] = 0;
+  const std::uint16_t change =
+      add_feature(model, Phase::History, {c.seeks, c.energy}, 1, schema::DifferenceT{});
+  const std::uint16_t moods = add_feature(model, Phase::History, {c.mood}, 3, schema::OneHotT{});
+  schema::LagT lag;
+  lag.count = 2;
+  lag.empty = -1;
+  add_feature(model, Phase::Context, {c.skipped, change}, 4, lag);
+  lag.count = 1;
+  lag.carries = true;
+  add_feature(model, Phase::Context, {c.energy}, 1, lag);
+  schema::MeanT mean;
+  mean.keep = 0.75f;
+  mean.prior = 0.25f;
+  mean.prior_weight = 2;
+  const std::uint16_t means = add_feature(model, Phase::Context, {c.energy, c.seeks}, 2, mean);
+  mean.weighted = true;
+  mean.carries = true;
+  add_feature(model, Phase::Context, {c.energy, c.skipped}, 1, mean);
+  mean.prior_weight = 0;
+  add_feature(model, Phase::Context, {c.shuffle, c.energy}, 1, mean);
+  schema::WindowT window;
+  window.length = 3;
+  add_feature(model, Phase::Context, {c.skipped, change}, 2, window);
+  window.carries = true;
+  add_feature(model, Phase::Context, {c.energy}, 1, window);
+  schema::TotalT total;
+  const auto second = static_cast<std::uint16_t>(moods + 1);
+  add_feature(model, Phase::Context, {moods, second, c.skipped}, 3, total);
+  total.carries = true;
+  add_feature(model, Phase::Context, {c.skipped}, 1, total);
+  schema::StreakT streak;
+  add_feature(model, Phase::Context, {c.skipped, second}, 2, streak);
+  streak.carries = true;
+  add_feature(model, Phase::Context, {c.seeks}, 1, streak);
+  streak.same = true;
+  add_feature(model, Phase::Context, {c.skipped, c.reason}, 2, streak);
+  for (const auto fact :
+       {schema::SessionFact::Gap, schema::SessionFact::Elapsed, schema::SessionFact::Playing}) {
+    schema::FactT known;
+    known.fact = fact;
+    add_feature(model, Phase::Context, {}, 1, known);
+  }
+  for (const auto fact : {schema::SessionFact::Horizon, schema::SessionFact::Position}) {
+    schema::FactT known;
+    known.fact = fact;
+    add_feature(model, Phase::Candidate, {}, 1, known);
+  }
+  const auto next = static_cast<std::uint16_t>(means + 1);
+  add_feature(model, Phase::Candidate, {c.energy, means}, 1, schema::DifferenceT{});
+  add_feature(model, Phase::Candidate, {c.energy, c.shuffle, means, next}, 1, schema::DistanceT{});
+  schema::RepeatsT repeats;
+  repeats.length = 5;
+  add_feature(model, Phase::Candidate, {c.skipped}, 3, repeats);
+  repeats.of = schema::Identifier::Artist;
+  repeats.carries = true;
+  repeats.length = 12;
+  add_feature(model, Phase::Candidate, {c.skipped}, 3, repeats);
+  show_features(model);
+  return sample;
+}
+
+/// Trees that ask of the context alone, of candidates alone, and of both.
+SampleModel session_tree_sample(const std::string& name, int symmetric_depth, LeafStorage storage,
+                                std::uint64_t seed) {
+  SampleModel sample{name, empty_session_model(name), {}, 0, sample_events(60, seed)};
+  schema::ModelT& model = sample.model;
+  const SessionColumns c = add_session_columns(model);
+  schema::MeanT mean;
+  mean.keep = 0.5f;
+  mean.prior_weight = 1;
+  const std::uint16_t first = add_feature(model, Phase::Context, {c.skipped, c.energy}, 2, mean);
+  add_feature(model, Phase::Context, {c.shuffle, c.reason}, 2, schema::IdentityT{});
+  add_feature(model, Phase::Candidate, {c.energy, c.mood}, 2, schema::IdentityT{});
+  add_feature(model, Phase::Candidate, {}, 1, schema::FactT{});
+  constexpr std::uint32_t context = 4, features = 7;
+
+  Random random(seed);
+  TrainedModel trained;
+  TreeEnsemble ensemble;
+  ensemble.base = {-0.125};
+  ensemble.symmetric_depth = symmetric_depth;
+  for (std::size_t t = 0; t < 37; ++t) {
+    Tree tree;
+    const std::uint32_t reach = t % 2 == 0 ? context : features;
+    const std::size_t tests = symmetric_depth > 0 ? (std::size_t{1} << symmetric_depth) - 1 : 1 + t % 6;
+    for (std::size_t n = 0; n < 2 * tests + 1; ++n) {
+      TreeNode node;
+      const bool top_of_level = (n & (n + 1)) == 0;
+      if (n < tests) {
+        node.feature = static_cast<std::int32_t>(random.below(reach));
+        node.threshold = static_cast<float>(random.below(16)) / 8;
+        node.missing_left = random.below(2) == 0;
+        node.left = static_cast<std::int32_t>(2 * n + 1);
+        node.right = node.left + 1;
+        if (symmetric_depth > 0 && !top_of_level) {
+          const TreeNode& same = tree.nodes[std::bit_floor(n + 1) - 1];
+          node.feature = same.feature;
+          node.threshold = same.threshold;
+          node.missing_left = same.missing_left;
+        }
+      } else {
+        node.value = static_cast<float>(random.uniform() - 0.5);
+      }
+      tree.nodes.push_back(node);
+    }
+    ensemble.trees.push_back(std::move(tree));
+  }
+  trained.predictor = std::move(ensemble);
+  trained.calibration.method = Calibration::Method::sigmoid;
+  trained.calibration.slope = 0.5;
+  append_predictor(model, trained, first, features, storage, context);
+  return sample;
+}
+
+/// Calls visit(value) for each number of an event, in the order in which they are stored.
+template <typename Event, typename Visit>
+void each_number(Event& event, const Visit& visit) {
+  auto& [size, kind, track, start, now, end] = event.told;
+  visit(event.kind), visit(event.horizon);
+  visit(track.track_id), visit(track.artist_id);
+  for (std::size_t i = 0; i < 29; ++i) visit((&track.duration)[i]);
+  visit(start.reason), visit(start.pause), visit(start.context_switch);
+  visit(now.context_type), visit(now.time), visit(now.utc_offset), visit(now.date), visit(now.hour_of_day);
+  visit(now.is_shuffle), visit(now.premium);
+  visit(end.reason), visit(end.skip), visit(end.n_seekfwd), visit(end.n_seekback), visit(end.ms_played);
+  visit(end.time);
+  for (auto& extra : event.extra)
+    for (auto& value : extra) visit(value);
+}
+
+template <typename Number>
+std::uint64_t bits_of_number(Number value) {
+  std::uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  return bits;
+}
+
+/// What is told, with `extra` pointers that lead to the event's own numbers.
+tonearm_event pointing_to_extra(const SampleEvent& event) {
+  tonearm_event result = event.told;
+  const auto point = [](auto& told, const std::vector<float>& extra) {
+    told.extra = extra.data();
+    told.extra_count = static_cast<std::uint32_t>(extra.size());
+  };
+  point(result.track, event.extra[0]);
+  point(result.now, event.extra[1]);
+  point(result.start, event.extra[2]);
+  point(result.end, event.extra[3]);
+  return result;
+}
+
+/// Stores those events of a sample whose answers are numbers, for devices to replay.
+void add_golden_events(schema::ModelT& model, const SampleModel& sample) {
+  const Blob blob(pack(model), sample.name);
+  const tonearm_model& opened = blob.model();
+  auto golden = std::make_unique<schema::GoldenT>();
+  golden->tolerance = 1e-6f;
+  std::vector<std::uint32_t> memory(tonearm_session_size(&opened) / 4), scratch(blob.scratch_elements());
+  tonearm_session* session = nullptr;
+  tonearm_session_init(&opened, memory.data(), memory.size() * 4, &session);
+  std::vector<float> row(blob.columns()), out(blob.outputs());
+  SampleEvent playing{};
+  bool plays = false;
+  for (const SampleEvent& event : sample.events) {
+    if (golden->rows.size() + row.size() > 1000) break;
+    bool answered = false;
+    if (perform(opened, session, event, scratch.data(), scratch.size() * 4, out.data(), answered) !=
+        TONEARM_OK)
+      continue;
+    if (answered && !std::all_of(out.begin(), out.end(), [](float v) { return std::isfinite(v); })) continue;
+    const bool is_start = event.kind == schema::GoldenEventKind::Start;
+    const bool is_end = event.kind == schema::GoldenEventKind::End;
+    if (is_start) playing = event, plays = true;
+    // Of whom the track is, and what is known of its start: the playing one's, also for later ones.
+    SampleEvent told = answered && event.horizon > 0 ? event : playing;
+    told.told.start = playing.told.start;
+    told.extra[2] = playing.extra[2];
+    if (answered) told.told.now = event.told.now, told.extra[1] = event.extra[1];
+    told.told.end = event.told.end;
+    told.extra[3] = event.extra[3];
+    const tonearm_event all = pointing_to_extra(told);
+    if (tonearm_session_row(&opened, &all.track, &all.now, plays ? &all.start : nullptr,
+                            is_end ? &all.end : nullptr, row.data(),
+                            static_cast<std::uint32_t>(row.size())) != TONEARM_OK)
+      throw std::logic_error("a row of " + sample.name);
+    if (is_end) plays = false;
+    golden->events.push_back(std::make_unique<schema::GoldenEventT>());
+    schema::GoldenEventT& stored = *golden->events.back();
+    stored.kind = event.kind;
+    std::int64_t time = is_end ? event.told.end.time : event.told.now.time;
+    if (is_end && time == TONEARM_UNKNOWN_TIME && playing.told.now.time != TONEARM_UNKNOWN_TIME)
+      time = playing.told.now.time +
+             (std::isnan(event.told.end.ms_played) ? 0 : static_cast<int>(event.told.end.ms_played / 1000));
+    stored.time = time == TONEARM_UNKNOWN_TIME ? 0 : static_cast<std::uint32_t>(time);
+    stored.track_id = static_cast<std::uint32_t>(told.told.track.track_id);
+    stored.artist_id = static_cast<std::uint32_t>(told.told.track.artist_id);
+    stored.horizon = static_cast<std::uint8_t>(event.horizon);
+    golden->rows.insert(golden->rows.end(), row.begin(), row.end());
+    if (answered) golden->outputs.insert(golden->outputs.end(), out.begin(), out.end());
+  }
+  model.golden = std::move(golden);
+}
+
 std::string bits_of(std::span<const float> values) {
   std::string text;
   for (const float value : values) {
@@ -405,15 +783,29 @@ std::vector<SampleModel> sample_models() {
   return samples;
 }
 
+std::vector<SampleModel> session_sample_models() {
+  std::vector<SampleModel> samples;
+  samples.push_back(field_sample());
+  samples.push_back(session_encoder_sample());
+  samples.push_back(session_tree_sample("session-branching", 0, LeafStorage::exact, 13));
+  samples.push_back(session_tree_sample("session-symmetric", 3, LeafStorage::int16, 14));
+  return samples;
+}
+
 SampleModel sample_model(std::string_view name) {
-  for (SampleModel& sample : sample_models())
-    if (sample.name == name) return sample;
+  for (auto* samples : {sample_models, session_sample_models})
+    for (SampleModel& sample : samples())
+      if (sample.name == name) return std::move(sample);
   throw std::invalid_argument("no sample model is called " + std::string(name));
 }
 
 std::vector<unsigned char> golden_blob(const SampleModel& sample) {
   constexpr std::size_t golden_count = 6;
   schema::ModelT model = sample.model;
+  if (model.session != nullptr) {
+    add_golden_events(model, sample);
+    return pack(model);
+  }
   const std::size_t values = std::min(sample.rows.size(), golden_count * model.columns.size());
   add_golden(model, {sample.rows.begin(), sample.rows.begin() + static_cast<std::ptrdiff_t>(values)});
   return pack(model);
@@ -429,6 +821,90 @@ std::string golden_rows(const SampleModel& sample) {
     text += bits_of(row).substr(1) + " :" + bits_of(out) + '\n';
   }
   return text;
+}
+
+std::string golden_events(const SampleModel& sample) {
+  const Blob blob(golden_blob(sample), sample.name);
+  const std::vector<float> answers = replay(blob.model(), sample.events);
+  std::string text;
+  std::size_t asked = 0;
+  for (const SampleEvent& event : sample.events) {
+    text += text_of(event);
+    if (event.kind == schema::GoldenEventKind::Predict)
+      text += " :" + bits_of(std::span(answers).subspan(blob.outputs() * asked++, blob.outputs()));
+    text += '\n';
+  }
+  return text;
+}
+
+tonearm_status perform(const tonearm_model& model, tonearm_session* session, const SampleEvent& event,
+                       void* scratch, std::size_t scratch_size, float* out, bool& answered) {
+  const tonearm_event told = pointing_to_extra(event);
+  answered = event.kind == schema::GoldenEventKind::Predict;
+  if (event.kind == schema::GoldenEventKind::Start)
+    return tonearm_track_start(&model, session, &told.track, &told.start, &told.now, scratch, scratch_size);
+  if (event.kind == schema::GoldenEventKind::End)
+    return tonearm_track_end(&model, session, &told.end, scratch, scratch_size);
+  tonearm_session_info info{};
+  info.struct_size = sizeof info;
+  const tonearm_status status = tonearm_session_describe(&model, session, &info);
+  if (status != TONEARM_OK) return status;
+  tonearm_request request;
+  tonearm_request_init(&request, sizeof request);
+  request.kind = event.horizon == 0 ? TONEARM_PLAYING : TONEARM_ALTERNATIVES;
+  request.candidate_count = 1;
+  request.place = event.horizon - 1 - info.playing;
+  request.candidates = &told.track;
+  request.now = &told.now;
+  return tonearm_predict(&model, session, &request, scratch, scratch_size, out);
+}
+
+std::vector<float> replay(const tonearm_model& model, std::span<const SampleEvent> events) {
+  tonearm_info info{};
+  info.struct_size = sizeof info;
+  tonearm_model_info(&model, &info);
+  std::vector<std::uint32_t> memory(tonearm_session_size(&model) / 4), scratch(info.scratch_bytes / 4);
+  tonearm_session* session = nullptr;
+  tonearm_session_init(&model, memory.data(), memory.size() * 4, &session);
+  std::vector<float> answers, out(info.outputs);
+  for (const SampleEvent& event : events) {
+    bool answered = false;
+    const tonearm_status status =
+        perform(model, session, event, scratch.data(), scratch.size() * 4, out.data(), answered);
+    if (status != TONEARM_OK)
+      throw std::runtime_error(std::string("a sample event: ") + tonearm_status_text(status));
+    if (answered) answers.insert(answers.end(), out.begin(), out.end());
+  }
+  return answers;
+}
+
+std::string text_of(const SampleEvent& event) {
+  std::string text;
+  each_number(event, [&](const auto& value) {
+    char digits[24];
+    std::snprintf(digits, sizeof digits, text.empty() ? "%llx" : " %llx",
+                  static_cast<unsigned long long>(bits_of_number(value)));
+    text += digits;
+  });
+  return text;
+}
+
+SampleEvent event_of(const std::string& line) {
+  SampleEvent event{};
+  tonearm_event& told = event.told;
+  told.struct_size = sizeof told;
+  tonearm_track_init(&told.track, sizeof told.track);
+  tonearm_start_init(&told.start, sizeof told.start);
+  tonearm_now_init(&told.now, sizeof told.now);
+  tonearm_end_init(&told.end, sizeof told.end);
+  for (std::vector<float>& extra : event.extra) extra.resize(3);
+  std::istringstream numbers(line);
+  each_number(event, [&](auto& value) {
+    std::uint64_t bits = 0;
+    if (!(numbers >> std::hex >> bits)) throw std::invalid_argument("an event has too few numbers: " + line);
+    std::memcpy(&value, &bits, sizeof value);
+  });
+  return event;
 }
 
 }  // namespace tonearm

@@ -44,6 +44,9 @@ TONEARM_REPLACED void* operator new(std::size_t size) {
   return memory;
 }
 TONEARM_REPLACED void* operator new[](std::size_t size) { return operator new(size); }
+TONEARM_REPLACED void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  return std::malloc(size);
+}
 TONEARM_REPLACED void operator delete(void* memory) noexcept { std::free(memory); }
 TONEARM_REPLACED void operator delete[](void* memory) noexcept { std::free(memory); }
 TONEARM_REPLACED void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
@@ -100,6 +103,49 @@ TEST(Allocation, NoCallOfTheRuntimeAllocates) {
     EXPECT_EQ(opened, TONEARM_OK);
     EXPECT_EQ(tested, TONEARM_OK);
     EXPECT_NE(refused, TONEARM_OK);
+  }
+}
+
+TEST(Allocation, NoCallOfASessionAllocates) {
+  for (const SampleModel& sample : session_sample_models()) {
+    SCOPED_TRACE(sample.name);
+    const std::vector<unsigned char> blob = golden_blob(sample);
+    std::vector<std::uint32_t> memory(1 << 12), scratch(1 << 15);
+    std::vector<unsigned char> image(memory.size() * 4);
+    std::vector<float> out(sample.model.output_length), row(sample.model.columns.size());
+    tonearm_model model;
+    tonearm_session* session = nullptr;
+    tonearm_session_info info{};
+    info.struct_size = sizeof info;
+    tonearm_event event = sample.events.front().told;
+    event.struct_size = sizeof event;
+    event.kind = TONEARM_EVENT_START;
+    tonearm_request request;
+
+    const std::size_t before = allocations;
+    tonearm_status worst = tonearm_model_open(&model, blob.data(), blob.size(), nullptr, nullptr);
+    const auto note = [&](tonearm_status status) { worst = worst == TONEARM_OK ? status : worst; };
+    note(tonearm_model_self_test(&model, scratch.data(), scratch.size() * 4, nullptr));
+    note(tonearm_session_init(&model, memory.data(), memory.size() * 4, &session));
+    for (const SampleEvent& told : sample.events) {
+      bool answered = false;
+      note(perform(model, session, told, scratch.data(), scratch.size() * 4, out.data(), answered));
+    }
+    tonearm_request_init(&request, sizeof request);
+    request.kind = TONEARM_QUEUE;
+    request.candidates = &event.track;
+    request.candidate_count = 1;
+    note(tonearm_predict(&model, session, &request, scratch.data(), scratch.size() * 4, out.data()));
+    note(tonearm_session_describe(&model, session, &info));
+    note(tonearm_session_save(&model, session, image.data(), image.size()));
+    note(tonearm_session_load(&model, memory.data(), memory.size() * 4, image.data(),
+                              tonearm_session_size(&model), &session));
+    note(tonearm_session_replay(&model, session, &event, 1, scratch.data(), scratch.size() * 4));
+    note(tonearm_session_row(&model, &event.track, &event.now, &event.start, &event.end, row.data(),
+                             static_cast<std::uint32_t>(row.size())));
+    note(tonearm_session_reset(&model, session));
+    EXPECT_EQ(allocations.load(), before);
+    EXPECT_EQ(worst, TONEARM_OK) << tonearm_status_text(worst);
   }
 }
 

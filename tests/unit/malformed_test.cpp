@@ -73,6 +73,27 @@ tonearm_diagnostic open(const Bytes& bytes, bool skip_crc = false) {
   return open(model, bytes.data(), bytes.size(), skip_crc);
 }
 
+/// A few events and questions, with everything told that there is, in a session of exactly the right size.
+void exercise_session(const tonearm_model& model, const tonearm_info& info, Random& random) {
+  static const std::vector<SampleEvent> events = [] {
+    std::vector<SampleEvent> some = sample_model("session-fields").events;
+    some.resize(12);
+    return some;
+  }();
+  ASSERT_LE(info.session_bytes, 400000u);
+  ASSERT_LE(info.scratch_bytes, 800000u);
+  const std::unique_ptr<unsigned char[]> memory(new unsigned char[info.session_bytes]);
+  const std::unique_ptr<unsigned char[]> scratch(new unsigned char[info.scratch_bytes]);
+  std::vector<float> out(info.outputs);
+  tonearm_session* session = nullptr;
+  ASSERT_EQ(tonearm_session_init(&model, memory.get(), info.session_bytes, &session), TONEARM_OK);
+  const std::size_t first = random.below(6);
+  for (std::size_t e = first; e < first + 4; ++e) {
+    bool answered = false;
+    perform(model, session, events[e], scratch.get(), info.scratch_bytes, out.data(), answered);
+  }
+}
+
 /// Calls everything that an open model can be asked, with rows of all kinds.
 void exercise(const tonearm_model& model, Random& random) {
   tonearm_info info{};
@@ -94,13 +115,17 @@ void exercise(const tonearm_model& model, Random& random) {
   }
   // Exactly as large as asked for: a sanitizer sees the byte behind.
   const std::size_t size = tonearm_scratch_size(&model);
-  ASSERT_LE(size, 400000u);
+  ASSERT_LE(size, 800000u);
   constexpr std::size_t guard = 16;
   const std::unique_ptr<unsigned char[]> scratch(new unsigned char[size + guard]);
   std::fill_n(scratch.get() + size, guard, std::uint8_t{0xa5});
   std::vector<float> row(info.columns), out(info.outputs);
   const float kinds[] = {missing, infinity, -infinity, 0, 1, 3, 3e38f, -1e-40f};
-  for (int n = 0; n < 6; ++n) {
+  if (info.session_bytes > 0) {
+    exercise_session(model, info, random);
+    ASSERT_FALSE(testing::Test::HasFailure());
+  }
+  for (int n = 0; info.session_bytes == 0 && n < 6; ++n) {
     for (float& cell : row)
       cell = n == 0 ? missing : n == 1 ? infinity : n == 2 ? -infinity : kinds[random.below(8)];
     ASSERT_EQ(tonearm_evaluate(&model, row.data(), info.columns, scratch.get(), size, out.data()),
@@ -129,11 +154,17 @@ bool attack(const Bytes& bytes, bool skip_crc, Random& random) {
   return false;
 }
 
+std::vector<SampleModel> all_samples() {
+  std::vector<SampleModel> samples = sample_models();
+  for (SampleModel& sample : session_sample_models()) samples.push_back(std::move(sample));
+  return samples;
+}
+
 // --- Random damage -----------------------------------------------------------------------------------
 
 TEST(Damage, TruncatedAnywhere) {
   Random random(1);
-  for (const SampleModel& sample : sample_models()) {
+  for (const SampleModel& sample : all_samples()) {
     SCOPED_TRACE(sample.name);
     const Bytes whole = golden_blob(sample);
     for (std::size_t size = 0; size < whole.size(); ++size) {
@@ -150,7 +181,7 @@ TEST(Damage, TruncatedAnywhere) {
 
 TEST(Damage, TooLong) {
   Random random(2);
-  for (const SampleModel& sample : sample_models())
+  for (const SampleModel& sample : all_samples())
     for (const std::size_t extra : {1u, 4u, 16u, 100000u}) {
       Bytes longer = golden_blob(sample);
       longer.resize(longer.size() + extra);
@@ -162,8 +193,10 @@ TEST(Damage, TooLong) {
 TEST(Damage, EveryBitFlipped) {
   Random random(3);
   std::size_t opened = 0, refused = 0;
-  for (const SampleModel& sample : sample_models()) {
+  for (const SampleModel& sample : all_samples()) {
     SCOPED_TRACE(sample.name);
+    // Of the session models the smallest, which has every encoder of theirs, for time.
+    if (sample.model.session != nullptr && sample.name != "session-encoders") continue;
     Bytes bytes = golden_blob(sample);
     for (std::size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
       bytes[bit / 8] ^= static_cast<unsigned char>(1 << bit % 8);
@@ -182,7 +215,7 @@ TEST(Damage, EveryBitFlipped) {
 TEST(Damage, SeveralNumbersChanged) {
   Random random(4);
   std::size_t opened = 0, refused = 0;
-  for (const SampleModel& sample : sample_models()) {
+  for (const SampleModel& sample : all_samples()) {
     SCOPED_TRACE(sample.name);
     const Bytes whole = golden_blob(sample);
     for (int n = 0; n < 4000; ++n) {
@@ -389,6 +422,28 @@ void many_axes(ModelT& model, std::size_t count) {
   inputs.missing.assign(count, schema::MissingDirection::Left);
   inputs.threshold_begin.assign(count + 1, 0);
   inputs.thresholds.clear();
+}
+
+/// The last feature, and what follows it, as if it wrote so many slots.
+void resize_last(ModelT& model, std::uint16_t length) {
+  model.features.back()->output_length = length;
+  for (const auto& later : model.operators) ++later->output_offset;
+  ++op(model).input_length, ++op(model, 1).input_offset, ++model.output_offset;
+}
+
+/// In some tree, a level of a candidate's axis comes before one of a context axis.
+void unsort_levels(schema::SymmetricTreesT& trees) {
+  for (std::size_t at = 0; at < trees.splits.size(); at += std::size_t{2} * trees.depth)
+    for (unsigned level = 1; level < trees.depth; ++level) {
+      const std::size_t place = at + std::size_t{2} * level;
+      if (trees.splits[place - 2] >= trees.inputs->context_slices ||
+          trees.splits[place] < trees.inputs->context_slices)
+        continue;
+      std::swap(trees.splits[place - 2], trees.splits[place]);
+      std::swap(trees.splits[place - 1], trees.splits[place + 1]);
+      return;
+    }
+  FAIL() << "no tree asks of the context and of a candidate";
 }
 
 // The features of "encoders": 0 identity, 1 scale, 2 and 3 one-hot, 4 and 5 ordinal, 6 bucket; those of
@@ -599,12 +654,109 @@ const Rule rules[] = {
     {"network", "golden.outputs", [](ModelT& m) { m.golden->outputs[0] = missing; }},
     {"network", "golden.tolerance", [](ModelT& m) { m.golden->tolerance = infinity; }},
     {"network", "golden.tolerance", [](ModelT& m) { m.golden->tolerance = -1e-6f; }},
+
+    // Session models. Columns of "session-encoders": 0 energy, 1 mood (Track), 2 shuffle, 3 hour (Now),
+    // 4 reason_start (Start), 5 n_seekback, 6 skipped (End). Features: 0 and 1 of the history part; 2, 3 lag;
+    // 4 to 6 mean; 7, 8 window; 9, 10 total; 11 to 13 streak; 14 to 18 fact, of which 17 and 18 are the
+    // candidate's as is all that follows; 19 difference; 20 distance; 21, 22 repeats.
+    {"session-encoders", "fields", [](ModelT& m) { m.fields.pop_back(); }},
+    {"session-encoders", "fields", [](ModelT& m) { m.fields[0] = unheard_of<schema::Field>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"session-encoders", "fields", [](ModelT& m) { m.fields[0] = schema::Field::Premium; }},
+    {"session-encoders", "fields", [](ModelT& m) { m.fields[2] = schema::Field::ReasonStart; }},
+    {"session-encoders", "fields", [](ModelT& m) { m.fields[1] = schema::Field::Tempo; }},
+    {"session-encoders", "fields", [](ModelT& m) { m.fields[3] = schema::Field::ContextType; }},
+    {"encoders", "fields", [](ModelT& m) { m.fields.push_back(schema::Field::Extra); }},
+    {"session-encoders", "column.source", [](ModelT& m) { m.columns[0]->source = schema::Source::Row; }},
+    {"session-encoders", "column.source", [](ModelT& m) { m.columns[3]->source = schema::Source::Track; }},
+    {"session-encoders", "label", [](ModelT& m) { m.label = nullptr; }},
+    {"session-encoders", "label.level", [](ModelT& m) { m.label->level = 1; }},
+    {"session-encoders", "label.level", [](ModelT& m) { m.label->level = 6; }},
+    {"session-encoders", "label.below_share", [](ModelT& m) { m.label->below_share = missing; }},
+    {"session-encoders", "label.below_share", [](ModelT& m) { m.label->below_share = infinity; }},
+    // What a phase may read.
+    {"session-encoders", "feature.phase", [](ModelT& m) { feature(m, 3).phase = schema::Phase::Candidate; }},
+    {"session-encoders", "feature.inputs", [](ModelT& m) { feature(m, 4).inputs[0] = feature(m, 3).output_offset; }},
+    {"session-encoders", "feature.inputs", [](ModelT& m) { feature(m, 22).inputs[0] = feature(m, 19).output_offset; }},
+    {"session-encoders", "feature.inputs", [](ModelT& m) { feature(m, 19).inputs[0] = 6; }},
+    {"session-encoders", "feature.inputs", [](ModelT& m) { feature(m, 19).inputs[0] = feature(m, 0).output_offset; }},
+    {"session-branching", "feature.inputs", [](ModelT& m) { feature(m, 1).inputs[0] = 0; }},
+    {"session-branching", "feature.inputs", [](ModelT& m) { feature(m, 1).inputs[0] = 5; }},
+    {"session-branching", "operator", [](ModelT& m) { op(m).input_offset -= 3; }},
+    {"session-branching", "operator.phase", [](ModelT& m) { op(m).phase = schema::Phase::History; }},
+    {"session-branching", "operator", [](ModelT& m) { op(m).phase = schema::Phase::Context; }},
+    {"session-branching", "operator.phase", [](ModelT& m) { op(m, 1).phase = schema::Phase::History; }},
+    {"session-branching", "operator", [](ModelT& m) { op(m, 1).phase = schema::Phase::Context; }},
+    {"session-encoders", "output", [](ModelT& m) { m.output_offset = 6, m.output_length = 1; }},
+    {"session-encoders", "output", [](ModelT& m) { m.output_offset = feature(m, 0).output_offset; }},
+    // The encoders.
+    {"session-encoders", "feature.inputs", [](ModelT& m) { feature(m, 19).inputs.push_back(0); }},
+    {"session-encoders", "feature.inputs", [](ModelT& m) { feature(m, 20).inputs.pop_back(); }},
+    {"session-encoders", "feature.inputs", [](ModelT& m) { feature(m, 20).inputs.clear(); }},
+    {"session-branching", "feature", [](ModelT& m) { resize_last(m, 2), feature(m, 3).inputs = {0, 1}, feature(m, 3).encoder.Set(schema::DistanceT{}); }},
+    {"session-encoders", "feature.inputs", [](ModelT& m) { feature(m, 18).inputs = {0}; }},
+    {"session-encoders", "fact.fact", [](ModelT& m) { feature(m, 18).encoder.AsFact()->fact = unheard_of<schema::SessionFact>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"session-encoders", "feature.phase", [](ModelT& m) { feature(m, 14).encoder.AsFact()->fact = schema::SessionFact::Horizon; }},
+    {"session-encoders", "feature.phase", [](ModelT& m) { feature(m, 14).encoder.AsFact()->fact = schema::SessionFact::Position; }},
+    {"session-branching", "feature", [](ModelT& m) { resize_last(m, 2); }},
+    {"encoders", "feature.encoder", [](ModelT& m) { feature(m, 0).encoder.Set(schema::TotalT{}); }},
+    {"encoders", "feature.encoder", [](ModelT& m) { feature(m, 6).inputs.clear(), feature(m, 6).output_length = 1, feature(m, 6).encoder.Set(schema::FactT{}), m.output_length = 1; }},
+    {"session-encoders", "feature.phase", [](ModelT& m) { feature(m, 0).inputs = {0}, feature(m, 0).encoder.Set(schema::TotalT{}); }},
+    {"session-encoders", "lag.count", [](ModelT& m) { feature(m, 2).encoder.AsLag()->count = 0; }},
+    {"session-encoders", "feature", [](ModelT& m) { feature(m, 2).encoder.AsLag()->count = 3; }},
+    {"session-encoders", "lag.empty", [](ModelT& m) { feature(m, 2).encoder.AsLag()->empty = infinity; }},
+    {"session-encoders", "feature.inputs", [](ModelT& m) { feature(m, 4).encoder.AsMean()->weighted = true; }},
+    {"session-encoders", "feature.inputs", [](ModelT& m) { feature(m, 5).encoder.AsMean()->weighted = false; }},
+    {"session-encoders", "mean.keep", [](ModelT& m) { feature(m, 4).encoder.AsMean()->keep = missing; }},
+    {"session-encoders", "mean.prior", [](ModelT& m) { feature(m, 4).encoder.AsMean()->prior = infinity; }},
+    {"session-encoders", "mean.prior_weight", [](ModelT& m) { feature(m, 4).encoder.AsMean()->prior_weight = -infinity; }},
+    {"session-encoders", "window.length", [](ModelT& m) { feature(m, 7).encoder.AsWindow()->length = 0; }},
+    {"session-encoders", "feature.inputs", [](ModelT& m) { feature(m, 7).inputs.pop_back(); }},
+    {"session-encoders", "feature.inputs", [](ModelT& m) { feature(m, 9).inputs.push_back(0); }},
+    {"session-encoders", "feature.inputs", [](ModelT& m) { feature(m, 11).inputs.pop_back(); }},
+    {"session-encoders", "repeats.of", [](ModelT& m) { feature(m, 21).encoder.AsRepeats()->of = unheard_of<schema::Identifier>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"session-encoders", "repeats.length", [](ModelT& m) { feature(m, 21).encoder.AsRepeats()->length = 0; }},
+    {"session-encoders", "feature.inputs", [](ModelT& m) { feature(m, 21).inputs.push_back(0); }},
+    {"session-encoders", "features",
+     [](ModelT& m) {
+       for (const std::size_t i : {std::size_t{7}, std::size_t{8}}) feature(m, i).encoder.AsWindow()->length = 65535;
+       feature(m, 21).encoder.AsRepeats()->length = 65535;
+       feature(m, 22).encoder.AsRepeats()->length = 65535;
+     }},
+    // What candidates share.
+    {"session-branching", "trees.inputs.context_axes", [](ModelT& m) { axes(m).context_axes = 255; }},
+    {"session-branching", "trees.inputs.context_axes",
+     [](ModelT& m) { axes(m).context_axes = static_cast<std::uint16_t>(axes(m).slots.size()); }},
+    {"session-branching", "trees.inputs.context_slices", [](ModelT& m) { ++axes(m).context_slices; }},
+    {"session-branching", "trees.inputs.slices", [](ModelT& m) { ++axes(m).slices; }},
+    {"branching-node4-float32", "trees.inputs.context_axes", [](ModelT& m) { axes(m).context_axes = 1; }},
+    {"session-branching", "trees.context_trees", [](ModelT& m) { branching(m).context_trees = 1000; }},
+    {"session-branching", "trees.context_trees", [](ModelT& m) { branching(m).context_trees = 15; }},
+    {"session-branching", "trees.context_trees", [](ModelT& m) { branching(m).context_trees = 32; }},
+    {"branching-node6-int16", "trees.context_trees", [](ModelT& m) { branching(m).context_trees = 11; }},
+    {"branching-node4-float32", "trees.context_trees", [](ModelT& m) { branching(m).context_trees = 16; }},
+    {"session-symmetric", "trees.context_trees", [](ModelT& m) { symmetric(m).context_trees = 32; }},
+    {"session-symmetric", "trees.context_trees", [](ModelT& m) { symmetric(m).context_trees = 1000; }},
+    {"session-symmetric", "trees.context_trees", [](ModelT& m) { symmetric(m).context_trees = 8; }},
+    {"session-symmetric", "trees.splits", [](ModelT& m) { unsort_levels(symmetric(m)); }},
+    // Golden events.
+    {"session-branching", "golden.events", [](ModelT& m) { m.golden->events.pop_back(); }},
+    {"session-branching", "golden.events", [](ModelT& m) { m.golden->events.clear(); }},
+    {"session-branching", "golden.events", [](ModelT& m) { m.golden->events[0]->kind = unheard_of<schema::GoldenEventKind>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"session-branching", "golden.rows", [](ModelT& m) { m.golden->rows.push_back(0); }},
+    {"session-branching", "golden.outputs", [](ModelT& m) { m.golden->outputs.push_back(0); }},
+    {"session-branching", "golden.outputs", [](ModelT& m) { m.golden->outputs[0] = infinity; }},
+    {"network", "golden.events", [](ModelT& m) { m.golden->events.push_back(std::make_unique<schema::GoldenEventT>()); }},
 };
 
 TEST(Meaning, EveryRuleIsChecked) {
   for (const Rule& rule : rules) {
     SampleModel sample = sample_model(rule.sample);
-    add_golden(sample.model, std::vector<float>(4, 1.0f));
+    if (sample.model.session != nullptr) {
+      const Bytes golden = golden_blob(sample);
+      schema::GetModel(golden.data())->UnPackTo(&(sample.model = ModelT{}));
+    } else {
+      add_golden(sample.model, std::vector<float>(4, 1.0f));
+    }
     Bytes bytes = pack(sample.model);
     ASSERT_EQ(open(bytes).status, TONEARM_OK);
     rule.break_it(sample.model);
@@ -643,6 +795,13 @@ void set_kind(Bytes& bytes, const Table& table, flatbuffers::voffset_t field, st
 }
 
 TEST(Meaning, KindsThatThisLibraryDoesNotKnowAskForANewerOne) {
+  {  // whatever it reads: its phase may have other rules
+    Bytes bytes = golden_blob(sample_model("session-encoders"));
+    const auto& features = *schema::GetModel(bytes.data())->features();
+    set_kind(bytes, *features.Get(features.size() - 4), schema::Feature::VT_ENCODER_TYPE, 77);
+    EXPECT_EQ(open(bytes).status, TONEARM_RUNTIME_TOO_OLD);
+    EXPECT_STREQ(open(bytes).part, "feature.encoder");
+  }
   for (const std::uint8_t kind : std::initializer_list<std::uint8_t>{0, 77}) {
     const tonearm_status expected = kind == 0 ? TONEARM_INVALID : TONEARM_RUNTIME_TOO_OLD;
     Bytes bytes = golden_blob(sample_model("network"));
