@@ -33,6 +33,8 @@ Questions read_questions(const Recipe::Section& recipe) {
         section.fail("moments", "names '" + moment + "'; there are upcoming and started");
       (moment == "upcoming" ? questions.upcoming : questions.started) = true;
     }
+    if (!questions.upcoming && !questions.started && questions.horizons == 1)
+      section.fail("moments", "is empty and horizons is 1, which leaves no question to ask");
   }
   return questions;
 }
@@ -742,7 +744,8 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
   questions.thin = false;
   questions.challenge =
       root.section("data").text("adapter") == "mssd" && questions.upcoming && !made.program->leaky();
-  outcome.report = std::make_unique<SessionReport>(base_rate);
+  // As the card has it, so that `evaluate` finds the same figures to the last digit.
+  outcome.report = std::make_unique<SessionReport>(static_cast<double>(card.base_rate));
   StreamedMetrics as_trained;
   std::vector<Log> golden;
   std::size_t golden_plays = 0;

@@ -159,7 +159,9 @@ class SessionProgramBuilder {
     Output outputs;
     for (std::size_t i = 0; i < sections_.size(); ++i)
       if (!read.contains(i)) append(outputs, make(i, false));
-    if (outputs.sources.empty()) recipe_.fail("features", "come to nothing: the predictor has no input");
+    // What is made by now is all that the predictor reads. The rest is read by others of the rest: a circle.
+    for (std::size_t i = 0; i < sections_.size(); ++i)
+      if (!made_.contains({i, false}) && !made_.contains({i, true})) (void)make(i, false);
     // The context part first: what trees ask of it is asked once for all candidates.
     std::vector<std::size_t> order(outputs.sources.size());
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
@@ -362,6 +364,9 @@ class SessionProgramBuilder {
     }
     if (encode == "pca") {
       const unsigned count = section.count("count", std::nullopt, 1, 65000);
+      if (count > in.sources.size())
+        section.fail("count", "is " + std::to_string(count) + ", but there are only " +
+                                  std::to_string(in.sources.size()) + " inputs");
       const Moments moments = fitted(in);
       const Pca pca = fit_pca(moments.mean, moments.covariance, moments.rows, count);
       schema::ProjectionT projection;

@@ -133,10 +133,10 @@ inline void look_up(const TreesView& trees, const uint8_t* slices, uint32_t firs
 /// The leaves of symmetric trees whose first levels, those of the context, have been asked: `numbers` has the
 /// answers and how many they are. Trees that are looked up together begin at the lowest level that any of
 /// them has left; asking again what is known already gives the same bits.
-template <uint32_t width>
+template <uint32_t width, uint32_t known_depth>
 inline void look_up_rest(const TreesView& trees, const uint8_t* slices, const uint8_t* numbers,
                          uint32_t first, uint32_t* leaf) {
-  const uint32_t depth = trees.depth;
+  const uint32_t depth = known_depth != 0 ? known_depth : trees.depth;
   const uint8_t* split = trees.nodes + static_cast<size_t>(first) * depth * 2;
   const uint8_t* known = numbers + static_cast<size_t>(first) * 4;
   uint32_t level = depth;
@@ -212,13 +212,9 @@ void add_branching(const TreesView& trees, const uint8_t* slices, uint32_t first
   add_walks<Node12>(trees, slices, first, last, sums);
 }
 
-void add_symmetric(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t last,
-                   SharedTrees& sums) {
-  const auto add = [&]<uint32_t depth>() {
-    add_leaves(trees, first, last, sums, [&]<uint32_t width>(uint32_t tree, uint32_t* leaf) {
-      look_up<width, depth>(trees, slices, tree, leaf);
-    });
-  };
+/// Calls add<depth>() with the depth where compiling for it pays, and else with 0.
+template <typename Add>
+void with_depth(const TreesView& trees, const Add& add) {
   switch (trees.depth) {
     case 4:
       return add.template operator()<4>();
@@ -229,6 +225,15 @@ void add_symmetric(const TreesView& trees, const uint8_t* slices, uint32_t first
     default:
       return add.template operator()<0>();
   }
+}
+
+void add_symmetric(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t last,
+                   SharedTrees& sums) {
+  with_depth(trees, [&]<uint32_t depth>() {
+    add_leaves(trees, first, last, sums, [&]<uint32_t width>(uint32_t tree, uint32_t* leaf) {
+      look_up<width, depth>(trees, slices, tree, leaf);
+    });
+  });
 }
 
 }  // namespace
@@ -300,10 +305,12 @@ void share_symmetric(const TreesView& trees, const uint8_t* slices, SharedTrees&
 float sum_shared_symmetric(const TreesView& trees, const uint8_t* slices, const SharedTrees& shared,
                            const uint8_t* numbers) {
   SharedTrees sums = shared;
-  add_leaves(trees, trees.context_trees, trees.trees, sums,
-             [&]<uint32_t width>(uint32_t tree, uint32_t* leaf) {
-               look_up_rest<width>(trees, slices, numbers, tree, leaf);
-             });
+  with_depth(trees, [&]<uint32_t depth>() {
+    add_leaves(trees, trees.context_trees, trees.trees, sums,
+               [&]<uint32_t width>(uint32_t tree, uint32_t* leaf) {
+                 look_up_rest<width, depth>(trees, slices, numbers, tree, leaf);
+               });
+  });
   return total(trees, sums);
 }
 

@@ -311,10 +311,12 @@ class Prediction {
     uint8_t* shared = shared_;
     for (uint32_t i = 0; i < plan_.operators; ++i) {
       const OperatorView op = operator_at(model_, i);
-      if (i < plan_.first_candidate_operator)
+      if (i < plan_.first_candidate_operator) {
         run_operator(op, slots_, shared);
-      else
+      } else {
         share_operator(op, slots_, shared);
+        if (i - plan_.first_candidate_operator < kept) kept_[i - plan_.first_candidate_operator] = op;
+      }
       shared += shared_bytes(op);
       if (i + 1 == plan_.first_candidate_operator) candidate_shared_ = shared;
     }
@@ -330,9 +332,15 @@ class Prediction {
       run(feature_at(model_, i), state);
     uint8_t* shared = candidate_shared_;
     for (uint32_t i = plan_.first_candidate_operator; i < plan_.operators; ++i) {
-      const OperatorView op = operator_at(model_, i);
-      run_shared_operator(op, slots_, shared);
-      shared += shared_bytes(op);
+      const uint32_t place = i - plan_.first_candidate_operator;
+      if (place < kept) {
+        run_shared_operator(kept_[place], slots_, shared);
+        shared += shared_bytes(kept_[place]);
+      } else {
+        const OperatorView op = operator_at(model_, i);
+        run_shared_operator(op, slots_, shared);
+        shared += shared_bytes(op);
+      }
     }
     return slots_ + plan_.output;
   }
@@ -364,6 +372,9 @@ class Prediction {
     return of_playing_ ? 1.0f : 0.0f;
   }
 
+  /// Operators of the candidate part that are looked up once for all candidates: an ensemble and its link.
+  static constexpr uint32_t kept = 2;
+
   const tonearm_model& model_;
   const Plan& plan_;
   const void* session_;
@@ -377,6 +388,7 @@ class Prediction {
   uint32_t horizon_ = 1;
   const float* candidate_state_ = nullptr;
   uint8_t* candidate_shared_ = shared_;
+  OperatorView kept_[kept];
 };
 
 tonearm_status check_model(const tonearm_model* model) {

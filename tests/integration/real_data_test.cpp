@@ -1,8 +1,11 @@
-// What the recipes reach on the real hit tracks, where TONEARM_DATA names a folder that holds them in hit/.
+// What the recipes reach on real data, where TONEARM_DATA names a folder that holds them: hit tracks in hit/,
+// a streaming history in history/, and sessions of the Music Streaming Sessions Dataset in mssd/.
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
+#include <stdexcept>
 
 #include "command.h"
 #include "commands/experiment.h"
@@ -76,6 +79,67 @@ TEST_F(RealHits, NoUriStraddlesASplit) {
     EXPECT_EQ(split_.held_out.size() + split_.training.size() + split_.validation.size() + split_.dropped,
               experiment.table.rows);
   }
+}
+
+class RealSessions : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const char* data = std::getenv("TONEARM_DATA");
+    if (data == nullptr || *data == '\0') GTEST_SKIP() << "TONEARM_DATA is not set";
+    data_ = data;
+  }
+
+  Folder folder_;
+  std::filesystem::path data_;
+};
+
+/// What the model reaches on one kind of question.
+const nlohmann::json& answers_to(const nlohmann::json& report, const char* moment, unsigned horizon) {
+  for (const auto& entry : report["questions"])
+    if (entry["system"] == "model" && entry["moment"] == moment && entry["horizon"] == horizon &&
+        entry["after_first"] == false)
+      return entry;
+  throw std::runtime_error(std::string("nothing was asked: ") + moment);
+}
+
+TEST_F(RealSessions, AHistoryIsPredictedAsWellAsByAPlainLearner) {
+  constexpr unsigned seeds = 3;
+  std::map<std::pair<std::string, unsigned>, std::pair<double, double>> mean;  // accuracy, AUC
+  for (unsigned seed = 1; seed <= seeds; ++seed) {
+    const auto trained = run_well({"train", recipe("skip-history"), "--data", data_ / "history", "--out",
+                                   folder_ / "x.tarm", "--seed", std::to_string(seed), "--json", "-"})
+                             .json();
+    EXPECT_EQ(trained["leaky"], false);
+    EXPECT_EQ(trained["synthetic"], false);
+    for (const auto& [moment, horizon] :
+         {std::pair{"upcoming", 1u}, {"started", 1u}, {"queue", 2u}, {"queue", 3u}}) {
+      const auto& figures = answers_to(trained["held_out"], moment, horizon);
+      EXPECT_GT(figures["rows"], 1000);
+      mean[{moment, horizon}].first += figures["accuracy"].get<double>() / seeds;
+      mean[{moment, horizon}].second += figures["auc"].get<double>() / seeds;
+    }
+  }
+  EXPECT_GE((mean[{"upcoming", 1}].first), 0.847);
+  EXPECT_GE((mean[{"upcoming", 1}].second), 0.839);
+  EXPECT_GE((mean[{"started", 1}].first), 0.848);
+  EXPECT_GE((mean[{"started", 1}].second), 0.841);
+  EXPECT_GE((mean[{"queue", 2}].second), 0.796);
+  EXPECT_GE((mean[{"queue", 3}].second), 0.745);
+}
+
+TEST_F(RealSessions, AreScoredByAModelThatHasSeenGeneratedOnesOnly) {
+  run_well({"synth", "sessions", "--count", "2000", "--seed", "1", "--out", folder_ / "made"});
+  run_well({"train", recipe("skip"), "--data", folder_ / "made", "--out", folder_ / "x.tarm"});
+  const auto scored = run_well({"evaluate", folder_ / "x.tarm", "--data",
+                                data_ / "mssd/log_mini_head201_with_track_features.csv", "--json", "-"})
+                          .json();
+  EXPECT_EQ(scored["sessions"], 11);
+  EXPECT_EQ(scored["plays"], 201);
+  EXPECT_EQ(scored["synthetic"], false);
+  const auto& started = answers_to(scored, "started", 1);
+  EXPECT_EQ(started["rows"], 201);
+  EXPECT_GT(started["auc"], 0.80);
+  EXPECT_GT(answers_to(scored, "upcoming", 1)["auc"], 0.75);
 }
 
 }  // namespace

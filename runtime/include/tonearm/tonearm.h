@@ -327,9 +327,14 @@ TONEARM_API tonearm_status tonearm_model_self_test(const tonearm_model *model, v
  *       ENDPLAY          STATE_IDLE, the player is released      the queue is emptied          Stop
  *     now.is_shuffle   onShuffleModeEnabledChanged             the app's own                 Shuffle
  *
+ * Say what is not known by leaving it unknown. A player that has no skip levels gives `reason` and `ms_played` and
+ * the model's label rule does the rest (some rules also need the track's duration). SHORT pauses are those of a
+ * few seconds; context_switch is 1 where the list the track comes from is another than that of the track before.
+ *
  * Time. Events carry seconds since 1970; the model's session rule starts a new session where too long a
  * time passed since the last track ended, and after as many tracks as its training sessions had. Unknown
- * times, and clocks that go backwards, never start one; call tonearm_session_reset to do so yourself.
+ * times, and clocks that go backwards, never start one; call tonearm_session_reset to do so yourself, as a
+ * program must that replays logs without times.
  *
  * What the model knows of the start (reason, pause) is always that of the playing track, whichever track is asked
  * about: between tracks it is unknown, so ask again once a track has started.
@@ -531,9 +536,11 @@ TONEARM_API tonearm_status tonearm_session_load(const tonearm_model *model, void
 /** A track starts playing. If another one plays (crossfade), that one ends first, with everything about its
  *  end unknown but the time. If the session rule says so, a new session begins.
  *
- * @param track, start, now  What is known; any of them may be NULL, which makes all of it unknown. Read
- *                           during the call only.
- * @param scratch            tonearm_scratch_size bytes, 4-byte aligned, contents arbitrary. Not kept.
+ * @param track    What is known of it; like start and now it may be NULL, which makes all of it unknown. All
+ *                 three are read during the call only.
+ * @param start    How it started.
+ * @param now      When.
+ * @param scratch  tonearm_scratch_size bytes, 4-byte aligned, contents arbitrary. Not kept.
  *
  * Cost: some tens of nanoseconds, and those of tonearm_track_end if a track is ended.
  * Threads: no other call may use this session meanwhile. Any number of sessions may.
@@ -596,7 +603,7 @@ TONEARM_API void tonearm_request_init(tonearm_request *request, uint32_t size) T
  * @param session  Only read: predictions never change it.
  * @param scratch  tonearm_scratch_size bytes, 4-byte aligned, contents arbitrary; does not depend on the
  *                 number of candidates. Not kept.
- * @param out      Never NULL. info.outputs floats (one, the probability in [0, 1], for every model that predicts skips)
+ * @param out      Never NULL. info.outputs floats (check it once at start-up: one, the probability in [0, 1], for every model that predicts skips)
  *                 for each candidate, in their order; one set for PLAYING. Always a number for tree models.
  *
  * Cost: the `context` part once, and the `candidate` part for each.
@@ -626,7 +633,7 @@ typedef struct tonearm_event {
     tonearm_start start;
     tonearm_now now;
     tonearm_end end; /**< of an end */
-} tonearm_event;
+} tonearm_event; /* To store it, set the extra pointers to NULL and add a checksum of your own. */
 
 typedef enum tonearm_event_kind {
     TONEARM_EVENT_START = 1,
@@ -670,8 +677,8 @@ TONEARM_API tonearm_status tonearm_session_describe(const tonearm_model *model, 
 /** What a model reads of a track, a moment, a start and an end: one float per column, in the order of the
  *  columns, NaN for unknown (before the missing-value policy). For tests, logs and finding out why.
  *
- * @param track, now, start, end  Any may be NULL: its columns become unknown.
- * @param row                     Receives info.columns floats.
+ * @param track  Like now, start and end it may be NULL: its columns then become unknown.
+ * @param row    Receives info.columns floats.
  *
  * @retval TONEARM_OK
  * @retval TONEARM_NULL_ARGUMENT    model or row is NULL; an extra_count without extra
