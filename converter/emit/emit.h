@@ -40,8 +40,7 @@ std::uint16_t next_slot(const schema::ModelT& model);
 
 /// Appends a feature that reads `inputs` and writes `length` new slots; returns the first of them.
 std::uint16_t append_feature(schema::ModelT& model, std::vector<std::uint16_t> inputs, std::size_t length,
-                             schema::EncoderUnion encoder,
-                             schema::Phase phase = schema::Phase::Candidate);
+                             schema::EncoderUnion encoder, schema::Phase phase = schema::Phase::Candidate);
 
 /// Appends the operators that compute the model's probability from the feature slots
 /// [first, first + count), and makes it the output. Throws Error where the model does not fit the

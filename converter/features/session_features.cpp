@@ -309,7 +309,7 @@ class SessionProgramBuilder {
     const Recipe::Section& section = sections_[index];
     if (!being_made_.insert(key).second) section.fail("input", "leads back to the feature itself");
     const std::string encode = section.choice("encode", "identity", encodes);
-    // What these say is not known when a track has ended, or only after the aggregates have taken it in.
+    // These are made when a question is asked, not when a track has ended.
     if (ended && (is_aggregate(encode) || encode == "fact" || encode == "distance"))
       section.fail("encode", "is '" + encode + "', which another aggregate cannot read");
     Output out = is_aggregate(encode) ? aggregate(section, encode) : encoder(section, encode, ended);

@@ -35,7 +35,7 @@ struct Moments {
 /// encode = "identity" | "scale" | "one-hot" | "ordinal" | "bucket" | "pca"   as for plain tables; they read
 ///                        columns, input = name of a feature, or inputs = [names]
 ///          "difference"  columns, minus = [as many]
-///          "distance"    columns, to = name of a mean of the same columns
+///          "distance"    columns, to = name of a mean of the same columns; no aggregate can read it
 ///          "fact"        facts = ["horizon", "position", "gap", "elapsed", "playing"]
 ///          "lag"         columns or input, count, empty = number (default: missing)
 ///          "mean"        columns or input, keep or half_life = tracks, weight = column ("skipped"),

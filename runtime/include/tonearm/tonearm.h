@@ -77,13 +77,13 @@ typedef enum tonearm_status {
     TONEARM_OK = 0,
 
     /* 10-19: the call is wrong; mend the program. */
-    TONEARM_NULL_ARGUMENT = 10,     /**< A required pointer is NULL. */
-    TONEARM_BAD_STRUCT_SIZE = 11,   /**< struct_size is smaller than this struct ever was. */
-    TONEARM_MISALIGNED = 12,        /**< The blob, the scratch or the session is not aligned to 4 bytes. */
-    TONEARM_SCRATCH_TOO_SMALL = 13, /**< The scratch is smaller than tonearm_scratch_size says. */
-    TONEARM_WRONG_COLUMNS = 14,     /**< The row does not have as many columns as the model. */
-    TONEARM_OUT_OF_RANGE = 15,      /**< An index is not below its count. */
-    TONEARM_NOT_OPEN = 16,          /**< The model is all zero: it was never opened, or opening failed. */
+    TONEARM_NULL_ARGUMENT = 10,       /**< A required pointer is NULL. */
+    TONEARM_BAD_STRUCT_SIZE = 11,     /**< struct_size is smaller than this struct ever was. */
+    TONEARM_MISALIGNED = 12,          /**< The blob, the scratch or the session is not aligned to 4 bytes. */
+    TONEARM_SCRATCH_TOO_SMALL = 13,   /**< The scratch is smaller than tonearm_scratch_size says. */
+    TONEARM_WRONG_COLUMNS = 14,       /**< The row does not have as many columns as the model. */
+    TONEARM_OUT_OF_RANGE = 15,        /**< An index is not below its count. */
+    TONEARM_NOT_OPEN = 16,            /**< The model is all zero: it was never opened, or opening failed. */
     TONEARM_NOT_A_SESSION_MODEL = 17, /**< A session call on a plain table model. */
     TONEARM_NOT_A_TABLE_MODEL = 18,   /**< tonearm_evaluate on a session model. */
     TONEARM_SESSION_TOO_SMALL = 19,   /**< Less memory than tonearm_session_size says. */
@@ -100,8 +100,8 @@ typedef enum tonearm_status {
     TONEARM_BLOB_TOO_OLD = 31,    /**< The blob's major format is no longer read: convert the model again. */
 
     /* 40-49: an answer, not a fault. */
-    TONEARM_NOT_FOUND = 40,       /**< No column or category of that name. */
-    TONEARM_NO_GOLDEN = 41,       /**< The blob holds no golden vectors to test against. */
+    TONEARM_NOT_FOUND = 40,        /**< No column or category of that name. */
+    TONEARM_NO_GOLDEN = 41,        /**< The blob holds no golden vectors to test against. */
     TONEARM_SELF_TEST_FAILED = 42, /**< This device computes something else than the converter did. */
     TONEARM_NOTHING_PLAYING = 43,  /**< No track has started since the last one ended. */
 
@@ -385,9 +385,9 @@ typedef enum tonearm_pause {
 typedef enum tonearm_skip {
     TONEARM_SKIP_UNKNOWN = 0, /**< Let the model's label rule derive it from reason and ms_played. */
     TONEARM_SKIP_NOT_SKIPPED = 1,
-    TONEARM_SKIP_NEAR_END = 2, /**< Neither played to the end nor skipped by any of the rules below. */
-    TONEARM_SKIP_MOSTLY = 3,   /**< Most of the track was played: skip_3 of the MSSD. */
-    TONEARM_SKIP_BRIEFLY = 4,  /**< It was played briefly: skip_2 (and skip_3). */
+    TONEARM_SKIP_NEAR_END = 2,    /**< Neither played to the end nor skipped by any of the rules below. */
+    TONEARM_SKIP_MOSTLY = 3,      /**< Most of the track was played: skip_3 of the MSSD. */
+    TONEARM_SKIP_BRIEFLY = 4,     /**< It was played briefly: skip_2 (and skip_3). */
     TONEARM_SKIP_VERY_BRIEFLY = 5 /**< It was played very briefly: skip_1 (and skip_2, skip_3). */
 } tonearm_skip;
 
@@ -399,9 +399,9 @@ typedef enum tonearm_skip {
 typedef struct tonearm_track {
     uint32_t struct_size; /**< sizeof(tonearm_track). In an array, all the same. */
     uint32_t extra_count; /**< How many numbers `extra` has; those beyond are unknown. */
-    uint64_t track_id;    /**< A well-mixed 64-bit hash, the same whenever this track is meant; 0 is unknown. */
-    uint64_t artist_id;   /**< The same for its artist. */
-    float duration;       /**< seconds */
+    uint64_t track_id;  /**< A well-mixed 64-bit hash, the same whenever this track is meant; 0 is unknown. */
+    uint64_t artist_id; /**< The same for its artist. */
+    float duration;     /**< seconds */
     float release_year;
     float popularity; /**< us_popularity_estimate of the MSSD, 0 to 100 */
     float acousticness;
@@ -460,7 +460,7 @@ typedef struct tonearm_end {
     float n_seekfwd;      /**< how often the listener jumped forward within the track */
     float n_seekback;
     float ms_played; /**< milliseconds */
-    int64_t time;    /**< As tonearm_now.time; unknown: the start's time + ms_played, or the start's time if that
+    int64_t time; /**< As tonearm_now.time; unknown: the start's time + ms_played, or the start's time if that
                           is unknown too: a long track may then look like a gap. */
     uint32_t extra_count;
     const float *extra; /**< The model's other `end` columns. */
@@ -583,10 +583,10 @@ typedef enum tonearm_request_kind {
 /** A question. The *horizon* of a track counts from the last one that ended: the playing track has 1; the
  *  first of the queue has 2 while a track plays, and 1 between tracks. */
 typedef struct tonearm_request {
-    uint32_t struct_size;            /**< sizeof(tonearm_request) */
-    uint32_t kind;                   /**< a tonearm_request_kind */
-    uint32_t candidate_count;        /**< 0 is allowed: no answer is written. Not read for PLAYING. */
-    uint32_t place;                  /**< ALTERNATIVES: places of the queue before this one; 0 is the next track. */
+    uint32_t struct_size;     /**< sizeof(tonearm_request) */
+    uint32_t kind;            /**< a tonearm_request_kind */
+    uint32_t candidate_count; /**< 0 is allowed: no answer is written. Not read for PLAYING. */
+    uint32_t place;           /**< ALTERNATIVES: places of the queue before this one; 0 is the next track. */
     const tonearm_track *candidates; /**< Their stride is candidates[0].struct_size; all must agree. */
     const tonearm_now *now;          /**< NULL: unknown, and no idle gap is noticed; for PLAYING: as when the
                                           track started. */
@@ -603,8 +603,9 @@ TONEARM_API void tonearm_request_init(tonearm_request *request, uint32_t size) T
  * @param session  Only read: predictions never change it.
  * @param scratch  tonearm_scratch_size bytes, 4-byte aligned, contents arbitrary; does not depend on the
  *                 number of candidates. Not kept.
- * @param out      Never NULL. info.outputs floats (check it once at start-up: one, the probability in [0, 1], for every model that predicts skips)
- *                 for each candidate, in their order; one set for PLAYING. Always a number for tree models.
+ * @param out      Never NULL. info.outputs floats for each candidate, in their order; one set for PLAYING. For
+ *                 every model that predicts skips that is one float, the probability in [0, 1]: check it once,
+ *                 at start-up. Always a number for tree models.
  *
  * Cost: the `context` part once, and the `candidate` part for each.
  * Threads: any number at once on one session, each with its own scratch, while no other call changes it.
@@ -633,7 +634,7 @@ typedef struct tonearm_event {
     tonearm_start start;
     tonearm_now now;
     tonearm_end end; /**< of an end */
-} tonearm_event; /* To store it, set the extra pointers to NULL and add a checksum of your own. */
+} tonearm_event;     /* To store it, set the extra pointers to NULL and add a checksum of your own. */
 
 typedef enum tonearm_event_kind {
     TONEARM_EVENT_START = 1,
@@ -661,8 +662,8 @@ typedef struct tonearm_session_info {
     uint32_t struct_size; /**< sizeof(tonearm_session_info), set by the caller. */
     uint32_t playing;     /**< 1 while a track plays */
     uint32_t ended;       /**< tracks that have ended in this session */
-    float skipped;        /**< Whether the last ended track was skipped: 1, 0, or NaN: unknown, or there is none. */
-    uint64_t track_id;    /**< of the playing track, or of the last one; 0: unknown, or there is none */
+    float skipped; /**< Whether the last ended track was skipped: 1, 0, or NaN: unknown, or there is none. */
+    uint64_t track_id; /**< of the playing track, or of the last one; 0: unknown, or there is none */
 } tonearm_session_info;
 
 /** Fills `info`. Constant time. Threads: as tonearm_predict.
@@ -671,7 +672,8 @@ typedef struct tonearm_session_info {
  * @retval TONEARM_NULL_ARGUMENT, TONEARM_NOT_OPEN, TONEARM_NOT_A_SESSION_MODEL
  * @retval TONEARM_MISALIGNED, TONEARM_WRONG_SESSION
  * @retval TONEARM_BAD_STRUCT_SIZE  info->struct_size is smaller than that of version 0.2 */
-TONEARM_API tonearm_status tonearm_session_describe(const tonearm_model *model, const tonearm_session *session,
+TONEARM_API tonearm_status tonearm_session_describe(const tonearm_model *model,
+                                                    const tonearm_session *session,
                                                     tonearm_session_info *info) TONEARM_NOEXCEPT;
 
 /** What a model reads of a track, a moment, a start and an end: one float per column, in the order of the
