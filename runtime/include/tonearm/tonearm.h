@@ -19,7 +19,7 @@
  *
  * Validity. tonearm_model_open checks the whole blob: structure, every index and size, every weight,
  * and a checksum. After it has returned TONEARM_OK, evaluation cannot fail on account of the blob, runs
- * in bounded time and stack (under 1 kB), and reads nothing outside the blob, the row and the scratch.
+ * in bounded time and stack (under 1.5 kB), and reads nothing outside the blob, the row and the scratch.
  *
  * Numbers. Tree models give the same bits on every target; networks agree to 1e-6. Callers may run in
  * any rounding mode and with denormals flushed: probabilities then agree to 1e-6, and decisions of trees
