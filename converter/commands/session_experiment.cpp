@@ -517,7 +517,8 @@ SessionEvaluation evaluate_sessions(const Blob& blob, const schema::ModelT& mode
                                     const std::filesystem::path& folder, bool all, Threads& threads) {
   const Recipe::Section root = recipe.root();
   SessionEvaluation evaluation;
-  const auto logs = open_logs(root.section("data"), folder, columns_read(root), threads);
+  // A finished model takes what there is: on a device, too, a catalogue may not know a track.
+  const auto logs = open_logs(root.section("data"), folder, columns_read(root), threads, false);
   evaluation.synthetic = logs->synthetic();
   // Whoever was trained on generated sessions has seen none of the real ones.
   evaluation.foreign = model.card->synthetic && !evaluation.synthetic;
@@ -549,7 +550,8 @@ std::string predict_sessions(const Blob& blob, const std::filesystem::path& fold
   if (model.card->recipe.empty())
     throw Error("the blob's card has no recipe, so nothing says how its logs are read; use the C API");
   const Recipe recipe = Recipe::from_text(model.card->recipe, "the recipe in the card");
-  const auto logs = open_logs(recipe.root().section("data"), folder, columns_read(recipe.root()), threads);
+  const auto logs =
+      open_logs(recipe.root().section("data"), folder, columns_read(recipe.root()), threads, false);
   Questions questions = read_questions(recipe.root());
   questions.thin = false;
   std::string text = "log,session,position,moment,horizon,skipped,probability\n";

@@ -95,7 +95,7 @@ constexpr std::size_t track_column_count = 29;
 /// Which of the track columns are wanted: schema::Field less one, ascending.
 struct WantedTracks {
   std::vector<std::uint8_t> columns;
-  /// They were asked for by name, so they must be in the data.
+  /// They were asked for by name and are required, so they must be in the data.
   bool named = false;
 };
 std::string track_column_name(std::uint8_t column);

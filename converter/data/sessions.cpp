@@ -118,7 +118,8 @@ bool any_synthetic(std::span<const std::filesystem::path> files) {
 }
 
 std::unique_ptr<LogSource> open_logs(const Recipe::Section& data, const std::filesystem::path& folder,
-                                     const std::vector<std::string>& needed, Threads& threads) {
+                                     const std::vector<std::string>& needed, Threads& threads,
+                                     bool required) {
   namespace fs = std::filesystem;
   const std::string adapter = data.choice("adapter", "", {"mssd", "history"});
   (void)data.text("description", "");
@@ -131,6 +132,7 @@ std::unique_ptr<LogSource> open_logs(const Recipe::Section& data, const std::fil
   files.pattern = data.text("files", "");
   if (data.has("tracks")) files.tracks = root / data.text("tracks");
   files.wanted = wanted_tracks(needed);
+  files.wanted.named = files.wanted.named && required;
   if (adapter == "mssd") return open_mssd(files, threads);
   const double hours = data.number("utc_offset", 0, -14, 14);
   return open_history(files, static_cast<std::int32_t>(hours * 3600), threads);

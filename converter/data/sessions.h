@@ -73,7 +73,8 @@ class LogSource {
 };
 
 /// Opens the logs that a recipe's [data] describes. `needed` names the columns that will be read: of the
-/// track columns only these are kept in memory, and each must be in the data; other names are passed over.
+/// track columns only these are kept in memory, and each must be in the data, unless they are not `required`:
+/// then a remark says that they are unknown; other names are passed over.
 /// Empty means all track columns that are there. Track tables are read at once, by all threads.
 ///
 /// adapter = "mssd"     Music Streaming Sessions Dataset: log_*.csv and tf_*.csv (either may be
@@ -95,6 +96,7 @@ class LogSource {
 ///                      somewhat off is worth more than none
 /// description          not read here
 std::unique_ptr<LogSource> open_logs(const Recipe::Section& data, const std::filesystem::path& folder,
-                                     const std::vector<std::string>& needed, Threads& threads);
+                                     const std::vector<std::string>& needed, Threads& threads,
+                                     bool required = true);
 
 }  // namespace tonearm
