@@ -29,6 +29,29 @@ inline constexpr std::array<std::string_view, 6> context_words = {
     "user_collection", "catalog", "editorial_playlist", "radio", "personalized_playlist", "charts"};
 inline constexpr std::array<std::string_view, 3> pause_words = {"none", "short", "long"};
 
+/// The columns of a log of the Music Streaming Sessions Dataset.
+inline constexpr std::array<const char*, 21> mssd_log_columns = {"session_id",
+                                                                 "session_position",
+                                                                 "session_length",
+                                                                 "track_id_clean",
+                                                                 "skip_1",
+                                                                 "skip_2",
+                                                                 "skip_3",
+                                                                 "not_skipped",
+                                                                 "context_switch",
+                                                                 "no_pause_before_play",
+                                                                 "short_pause_before_play",
+                                                                 "long_pause_before_play",
+                                                                 "hist_user_behavior_n_seekfwd",
+                                                                 "hist_user_behavior_n_seekback",
+                                                                 "hist_user_behavior_is_shuffle",
+                                                                 "hour_of_day",
+                                                                 "date",
+                                                                 "premium",
+                                                                 "context_type",
+                                                                 "hist_user_behavior_reason_start",
+                                                                 "hist_user_behavior_reason_end"};
+
 /// The enumerator for a word; 0, which is UNKNOWN, for any other. Frequent words come first.
 template <std::size_t size>
 std::uint32_t enumerator(const std::array<std::string_view, size>& words, std::string_view text) {

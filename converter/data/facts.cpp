@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/progress.h"
+#include "data/adapter.h"
 #include "data/csv.h"
 
 namespace tonearm::mssd {
@@ -369,27 +370,7 @@ class LogReader {
   std::size_t line() const { return reader_.line(); }
 
  private:
-  static constexpr std::array<std::string_view, 21> columns = {"session_id",
-                                                               "session_position",
-                                                               "session_length",
-                                                               "track_id_clean",
-                                                               "skip_1",
-                                                               "skip_2",
-                                                               "skip_3",
-                                                               "not_skipped",
-                                                               "context_switch",
-                                                               "no_pause_before_play",
-                                                               "short_pause_before_play",
-                                                               "long_pause_before_play",
-                                                               "hist_user_behavior_n_seekfwd",
-                                                               "hist_user_behavior_n_seekback",
-                                                               "hist_user_behavior_is_shuffle",
-                                                               "hour_of_day",
-                                                               "date",
-                                                               "premium",
-                                                               "context_type",
-                                                               "hist_user_behavior_reason_start",
-                                                               "hist_user_behavior_reason_end"};
+  static constexpr const auto& columns = mssd_log_columns;
 
   std::string_view field(std::size_t column) const { return fields_[at_[column]]; }
   [[noreturn]] void fail(std::size_t column, const std::string& expected) const {

@@ -43,27 +43,7 @@ enum Cell : std::size_t {
   reason_end,
   cell_count
 };
-constexpr std::array<const char*, cell_count> cell_names = {"session_id",
-                                                            "session_position",
-                                                            "session_length",
-                                                            "track_id_clean",
-                                                            "skip_1",
-                                                            "skip_2",
-                                                            "skip_3",
-                                                            "not_skipped",
-                                                            "context_switch",
-                                                            "no_pause_before_play",
-                                                            "short_pause_before_play",
-                                                            "long_pause_before_play",
-                                                            "hist_user_behavior_n_seekfwd",
-                                                            "hist_user_behavior_n_seekback",
-                                                            "hist_user_behavior_is_shuffle",
-                                                            "hour_of_day",
-                                                            "date",
-                                                            "premium",
-                                                            "context_type",
-                                                            "hist_user_behavior_reason_start",
-                                                            "hist_user_behavior_reason_end"};
+static_assert(mssd_log_columns.size() == cell_count);
 constexpr std::array<std::string_view, 2> id_names = {"track_id", "track_id_clean"};
 
 enum Oddity : std::size_t {
@@ -127,7 +107,7 @@ class ShardReader {
   ShardReader(const fs::path& file, const WantedTracks& wanted, const TrackTable* tracks,
               const std::function<void(const Log&)>& sink)
       : reader_(file), own_tracks_(reader_, wanted), wanted_(wanted), tracks_(tracks), sink_(sink) {
-    for (std::size_t i = 0; i < cell_count; ++i) places_[i] = reader_.place(cell_names[i]);
+    for (std::size_t i = 0; i < cell_count; ++i) places_[i] = reader_.place(mssd_log_columns[i]);
     if (own_tracks_.complete()) tracks_ = nullptr;
   }
 
@@ -358,7 +338,7 @@ class Mssd : public LogSource {
       // The header alone, before hours of reading.
       constexpr std::size_t block = 4096;
       const CsvReader reader(file, block);
-      for (const char* name : cell_names) (void)reader.place(name);
+      for (const char* name : mssd_log_columns) (void)reader.place(name);
       const TrackCells own(reader, wanted_);
       if (own.complete()) continue;
       if (lacking.count++ > 0) continue;

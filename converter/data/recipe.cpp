@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 #include <sstream>
@@ -256,6 +257,16 @@ std::vector<double> Recipe::Section::numbers(const std::string& key) const {
     if (!element.is_number() || !value || !std::isfinite(*value))
       state_->fail(key, &element, "must hold finite numbers only");
     result.push_back(*value);
+  }
+  return result;
+}
+
+std::vector<float> Recipe::Section::floats(const std::string& key) const {
+  std::vector<float> result;
+  for (const double value : numbers(key)) {
+    if (std::abs(value) > std::numeric_limits<float>::max())
+      fail(key, "must hold numbers within the range of float32");
+    result.push_back(static_cast<float>(value));
   }
   return result;
 }

@@ -44,6 +44,7 @@ class Recipe {
     bool flag(const std::string& key, bool otherwise) const;
     std::vector<std::string> texts(const std::string& key) const;  // empty if missing
     std::vector<double> numbers(const std::string& key) const;     // empty if missing
+    std::vector<float> floats(const std::string& key) const;       // the same, within the range of float32
     Section section(const std::string& key) const;                 // empty if missing
     std::vector<Section> sections(const std::string& key) const;   // of an array of tables
     std::vector<std::string> keys() const;

@@ -115,16 +115,6 @@ std::vector<float> quantile_edges(const Dataset& data, std::size_t count) {
   return edges;
 }
 
-std::vector<float> floats(const Recipe::Section& section, const std::string& key) {
-  std::vector<float> result;
-  for (const double value : section.numbers(key)) {
-    if (std::abs(value) > std::numeric_limits<float>::max())
-      section.fail(key, "must hold numbers within the range of float32");
-    result.push_back(static_cast<float>(value));
-  }
-  return result;
-}
-
 /// Builds the encoders one after the other; each may read what those before it write.
 class Builder {
  public:
@@ -157,7 +147,7 @@ class Builder {
       encoder.Set(scale(section, in));
     } else if (encode == "bucket") {
       schema::BucketT bucket;
-      bucket.edges = floats(section, "edges");
+      bucket.edges = section.floats("edges");
       const unsigned count = section.count("count", 0, 0, 1000);
       if (bucket.edges.empty() == (count == 0)) section.fail("edges", "or count must be given, and not both");
       if (count > 0) {
@@ -237,7 +227,7 @@ class Builder {
     schema::EncoderUnion encoder;
     if (encode == "ordinal") {
       schema::OrdinalT ordinal;
-      ordinal.values = floats(section, "values");
+      ordinal.values = section.floats("values");
       if (ordinal.values.empty())
         for (std::size_t c = 0; c < vocabulary.size(); ++c) ordinal.values.push_back(static_cast<float>(c));
       if (ordinal.values.size() != vocabulary.size())

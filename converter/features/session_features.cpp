@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "data/adapter.h"
 #include "emit/emit.h"
 #include "features/pca.h"
 
@@ -25,16 +26,6 @@ const std::vector<std::string> encodes = {"identity", "scale",      "one-hot",  
                                           "pca",      "difference", "distance", "fact",    "lag",
                                           "mean",     "window",     "total",    "streak",  "repeats"};
 
-std::vector<float> floats(const Recipe::Section& section, const std::string& key) {
-  std::vector<float> result;
-  for (const double value : section.numbers(key)) {
-    if (std::abs(value) > std::numeric_limits<float>::max())
-      section.fail(key, "must hold numbers within the range of float32");
-    result.push_back(static_cast<float>(value));
-  }
-  return result;
-}
-
 schema::SessionRuleT read_session_rule(const Recipe::Section& recipe) {
   const Recipe::Section section = recipe.section("session");
   schema::SessionRuleT rule;
@@ -42,12 +33,6 @@ schema::SessionRuleT read_session_rule(const Recipe::Section& recipe) {
   rule.cap = section.count("cap", 0, 0, 1u << 30);
   return rule;
 }
-
-const std::vector<std::string> reasons = {
-    "unknown",    "trackdone", "fwdbtn",          "backbtn",
-    "clickrow",   "appload",   "playbtn",         "remote",
-    "trackerror", "endplay",   "logout",          "clickside",
-    "popup",      "uriopen",   "unexpected-exit", "unexpected-exit-while-paused"};
 
 schema::LabelRuleT read_label_rule(const Recipe::Section& recipe) {
   const Recipe::Section section = recipe.section("skip");
@@ -59,13 +44,13 @@ schema::LabelRuleT read_label_rule(const Recipe::Section& recipe) {
                : level == "skip_3" ? TONEARM_SKIP_MOSTLY
                                    : TONEARM_SKIP_NEAR_END;
   for (const std::string& name : section.texts("reasons")) {
-    const auto found = std::find(reasons.begin() + 1, reasons.end(), name);
-    if (found == reasons.end()) {
-      const std::string meant = nearest(name, reasons);
+    const std::uint32_t reason = enumerator(reason_words, name);
+    if (reason == TONEARM_REASON_UNKNOWN) {
+      const std::string meant = nearest(name, {reason_words.begin(), reason_words.end()});
       section.fail("reasons", "names '" + name + "', which is no reason" +
                                   (meant.empty() ? "" : "; did you mean '" + meant + "'?"));
     }
-    rule.reasons |= 1u << (found - reasons.begin());
+    rule.reasons |= 1u << reason;
   }
   rule.below_ms = section.count("below_ms", 0, 0, 1u << 30);
   rule.below_share = static_cast<float>(section.number("below_share", 0.0, 0, 10));
@@ -355,7 +340,7 @@ class SessionProgramBuilder {
     }
     if (encode == "bucket") {
       schema::BucketT bucket;
-      bucket.edges = floats(section, "edges");
+      bucket.edges = section.floats("edges");
       if (bucket.edges.empty() ||
           !std::is_sorted(bucket.edges.begin(), bucket.edges.end(), std::less_equal<>()))
         section.fail("edges", "must ascend, and there must be at least one");
@@ -404,7 +389,7 @@ class SessionProgramBuilder {
     schema::EncoderUnion kind;
     if (encode == "ordinal") {
       schema::OrdinalT ordinal;
-      ordinal.values = floats(section, "values");
+      ordinal.values = section.floats("values");
       if (ordinal.values.empty())
         for (std::size_t c = 0; c < vocabulary.size(); ++c) ordinal.values.push_back(static_cast<float>(c));
       if (ordinal.values.size() != vocabulary.size())
