@@ -37,7 +37,7 @@ Questions read_questions(const Recipe::Section& recipe) {
   return questions;
 }
 
-/// The bytes that examples, bins and scores may take, from memory = "2 GB" and the like.
+/// The bytes that examples, bins and scores may take.
 std::size_t memory_bytes(const Recipe::Section& recipe) {
   return static_cast<std::size_t>(recipe.section("train").number("memory_mb", 1024.0, 16, 1e7) * 1e6);
 }
@@ -298,8 +298,7 @@ void add_golden_events(schema::ModelT& model, const std::vector<Log>& logs,
     golden->outputs.push_back(out);
   };
   for (const Log& log : logs) {
-    Questions none;
-    Replay replay(blob, columns, none);
+    Replay replay(blob, columns, {});
     Replayed outline;
     replay.outline(log, outline);
     std::vector<Play> plays = replay.plays();
@@ -370,10 +369,10 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
   const double base_rate = positives / static_cast<double>(outcome.training_examples);
   char fingerprint[64];
   std::snprintf(fingerprint, sizeof fingerprint, "%016llx-%u", static_cast<unsigned long long>(digest), seed);
-  const Checkpoint checkpoint =
+  outcome.checkpoint =
       checkpoint_path.empty() ? Checkpoint() : Checkpoint(checkpoint_path, fingerprint, resume);
 
-  Training options{threads, seed, label, "final", checkpoint};
+  Training options{threads, seed, label, "final", outcome.checkpoint};
   for (unsigned fold = 0; fold < made.settings.folds; ++fold) {
     const auto in_fold = [&](const Log& log) {
       return mix64(log.identity ^ mix64(seed + 0x666f6c64)) % made.settings.folds == fold;
@@ -509,7 +508,6 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
   if (golden_plays > 0) add_golden_events(outcome.model, golden, made.logs->columns());
   outcome.blob = pack(outcome.model);
   const Blob finished(outcome.blob, "the new blob");  // whatever is written can be opened
-  checkpoint.remove();
   return outcome;
 }
 

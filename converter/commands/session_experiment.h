@@ -31,6 +31,7 @@ struct SessionOutcome {
   std::vector<LogRemark> remarks;
   std::vector<Metrics> folds;
   double largest_change = 0, tolerance = 0, train_seconds = 0;
+  Checkpoint checkpoint;  // to be removed once the blob is written
 };
 SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesystem::path& folder,
                                       std::uint32_t seed, Threads& threads, const std::string& checkpoint,

@@ -56,6 +56,7 @@ void train_sessions(const Recipe& recipe, const Options& options, Threads& threa
   const SessionOutcome outcome = run_session_experiment(recipe, options.data, options.seed, threads,
                                                         options.out + ".checkpoint", options.resume);
   write_file(options.out, outcome.blob);
+  outcome.checkpoint.remove();
   const schema::CardT& card = *outcome.model.card;
   std::string text = remarks_text(outcome.remarks);
   if (card.synthetic)

@@ -533,7 +533,7 @@ class Checker {
                  inputs.context_slices(), context_slices);
   }
 
-  /// The first trees that say so test context slices only. `tests` gives the slices of a tree in turn.
+  /// How many trees are summed once per call; that they test context slices only is checked with their nodes.
   template <typename Trees>
   bool context_trees(const Trees& trees, uint64_t count, uint32_t out, uint32_t i) {
     const uint32_t shared = trees.context_trees();

@@ -244,14 +244,14 @@ void end_track(const tonearm_model& model, const Plan& plan, void* session, Head
   header.last_end = time;
 }
 
-/// What is told of a track that starts, its row (but for the end columns) being in the slots already.
+/// What is told of a track that starts, but for its row, which the caller fills in afterwards.
 struct Started {
   int64_t time;
   uint64_t track_id, artist_id;
   float duration;
 };
 
-/// The scratch is used for the end of a track that still plays; `row` may not lie in it.
+/// The scratch is used for the end of a track that still plays.
 void start_track(const tonearm_model& model, const Plan& plan, void* session, const Started& started,
                  float* scratch) {
   Header header = read_header(session);
@@ -331,16 +331,16 @@ class Prediction {
     for (uint32_t i = plan_.first_candidate_feature; i < plan_.features; ++i)
       run(feature_at(model_, i), state);
     uint8_t* shared = candidate_shared_;
+    const auto run_one = [&](const OperatorView& op) {
+      run_shared_operator(op, slots_, shared);
+      shared += shared_bytes(op);
+    };
     for (uint32_t i = plan_.first_candidate_operator; i < plan_.operators; ++i) {
       const uint32_t place = i - plan_.first_candidate_operator;
-      if (place < kept) {
-        run_shared_operator(kept_[place], slots_, shared);
-        shared += shared_bytes(kept_[place]);
-      } else {
-        const OperatorView op = operator_at(model_, i);
-        run_shared_operator(op, slots_, shared);
-        shared += shared_bytes(op);
-      }
+      if (place < kept)
+        run_one(kept_[place]);
+      else
+        run_one(operator_at(model_, i));
     }
     return slots_ + plan_.output;
   }
