@@ -8,6 +8,7 @@ namespace tonearm {
 // --json says; it throws Error where the input is at fault.
 void add_train(CLI::App& app);
 void add_compare(CLI::App& app);
+void add_import(CLI::App& app);
 void add_evaluate(CLI::App& app);
 void add_features(CLI::App& app);
 void add_predict(CLI::App& app);

@@ -51,10 +51,12 @@ void evaluate(const Options& options) {
   const Blob blob(read_file(options.model), options.model);
   schema::ModelT model;
   schema::GetModel(blob.bytes().data())->UnPackTo(&model);
-  if (model.card->recipe.empty() || model.card->split == nullptr)
+  const bool bound_to_sessions = model.session != nullptr && !model.card->recipe.empty();
+  if (!bound_to_sessions && (model.card->recipe.empty() || model.card->split == nullptr))
     throw Error(options.model +
                 ": its card names no recipe and no split, so held-out rows cannot be found; "
-                "only blobs made by 'tonearm train' can be evaluated");
+                "only blobs made by 'tonearm train', and imports bound to a session's features, can be "
+                "evaluated; 'tonearm predict' gives the probabilities of rows");
   if (blob.outputs() != 1)
     throw Error(options.model + ": it has " + std::to_string(blob.outputs()) +
                 " outputs; only a single probability can be measured");

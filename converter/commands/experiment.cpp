@@ -121,9 +121,12 @@ Settings read_settings(const Recipe::Section& recipe) {
   settings.calibrate_on = calibration.choice("on", "validation", {"validation", "folds"});
   settings.folds = recipe.section("cross_validation").count("folds", 0, 0, 1000);
   const Recipe::Section blob = recipe.section("blob");
-  settings.int16 = blob.choice("leaves", "exact", {"exact", "int16"}) == "int16";
+  const bool int16 = blob.choice("leaves", "exact", {"exact", "int16"}) == "int16";
+  const bool walk = blob.choice("layout", "auto", {"auto", "walk"}) == "walk";
+  settings.storage = {int16 ? LeafStorage::int16 : LeafStorage::exact,
+                      walk ? TreeLayout::walk : TreeLayout::automatic};
   settings.golden = blob.count("golden", 8, 0, 10000);
-  settings.tolerance = blob.number("tolerance", settings.int16 ? 1e-3 : 1e-5, 0, 1);
+  settings.tolerance = blob.number("tolerance", int16 ? 1e-3 : 1e-5, 0, 1);
   (void)recipe.text("name");
   for (const char* key : {"title", "version", "task", "label", "licence"}) (void)recipe.text(key, "");
   (void)recipe.section("published").number("accuracy", 0.0, 0, 1);
@@ -216,6 +219,11 @@ std::vector<double> cross_validate(const Recipe::Section& recipe, const Experime
 
 }  // namespace
 
+std::string producer_text() {
+  return "tonearm " + std::to_string(TONEARM_VERSION_MAJOR) + "." + std::to_string(TONEARM_VERSION_MINOR) +
+         "." + std::to_string(TONEARM_VERSION_PATCH);
+}
+
 void fill_card(schema::CardT& card, const Recipe& recipe, const std::string& label) {
   const Recipe::Section root = recipe.root();
   card.name = root.text("name");
@@ -223,8 +231,7 @@ void fill_card(schema::CardT& card, const Recipe& recipe, const std::string& lab
   card.task = root.text("task", card.task);
   card.label = root.text("label", label);
   card.licence = root.text("licence", "");
-  card.producer = "tonearm " + std::to_string(TONEARM_VERSION_MAJOR) + "." +
-                  std::to_string(TONEARM_VERSION_MINOR) + "." + std::to_string(TONEARM_VERSION_PATCH);
+  card.producer = producer_text();
   card.recipe = recipe.merged_text();
 }
 
@@ -412,8 +419,7 @@ Outcome run_experiment(const Recipe& recipe, const Experiment& experiment, std::
   auto card = std::move(outcome.model.card);
   outcome.model = std::move(program.model);
   outcome.model.card = std::move(card);
-  append_predictor(outcome.model, trained, program.first, program.count,
-                   settings.int16 ? LeafStorage::int16 : LeafStorage::exact);
+  append_predictor(outcome.model, trained, program.first, program.count, settings.storage);
 
   // The blob as it will ship, against the model as it was trained.
   const std::vector<double> reference = reference_probabilities(trained, held_out, threads);

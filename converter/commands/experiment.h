@@ -49,10 +49,13 @@ struct Settings {
   TrainerOptions trainer;
   std::string calibration, calibrate_on;
   unsigned folds = 0, golden = 0;
-  bool int16 = false;
+  TreeStorage storage = LeafStorage::exact;
   double tolerance = 0;
 };
 Settings read_settings(const Recipe::Section& recipe);
+
+/// "tonearm 1.2.3": what made a blob, in its card.
+std::string producer_text();
 
 /// Trains and gives the score its natural link: a logit becomes a probability, a probability stays one.
 TrainedModel fit(const TrainerOptions& options, const Dataset& data, const Dataset& validation,

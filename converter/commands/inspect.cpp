@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 
 #include "base/files.h"
@@ -16,7 +17,9 @@ std::size_t bytes_of(const std::vector<T>& values) {
 
 std::size_t bytes_of(const schema::TreeInputsT& inputs) {
   return bytes_of(inputs.slots) + inputs.missing.size() + bytes_of(inputs.threshold_begin) +
-         bytes_of(inputs.thresholds);
+         bytes_of(inputs.thresholds) + bytes_of(inputs.pivot_begin) + bytes_of(inputs.pivots) +
+         bytes_of(inputs.category_slots) + bytes_of(inputs.category_counts) +
+         bytes_of(inputs.category_slices) + inputs.category_rows.size();
 }
 
 struct Part {
@@ -66,7 +69,7 @@ Part describe(const schema::FeatureT& feature) {
 /// Of an ensemble in a session model: what is asked once per call, and not of each candidate.
 template <typename TreesT>
 std::string shared_text(const TreesT& trees, std::size_t count) {
-  return trees.inputs->slices == 0
+  return trees.inputs->context_axes == 0
              ? ""
              : format("; %u of %zu trees and %u of %zu axes of the context", trees.context_trees, count,
                       trees.inputs->context_axes, trees.inputs->slots.size());
@@ -79,22 +82,41 @@ Part describe(const schema::OperatorT& op) {
     part.bytes = bytes_of(affine->weights) + bytes_of(affine->bias);
   }
   if (const auto* trees = op.kind.AsBranchingTrees()) {
-    part.detail = format("%zu trees, %u nodes (%s), %u leaves (%s), %zu thresholds",
-                         trees->tree_nodes.size() - 1, trees->tree_nodes.back(),
-                         schema::EnumNameNodeFormat(trees->node_format), trees->tree_leaves.back(),
-                         schema::EnumNameLeafFormat(trees->leaf_format), trees->inputs->thresholds.size()) +
-                  shared_text(*trees, trees->tree_nodes.size() - 1);
+    part.detail =
+        format("%zu trees, %u nodes (%s), %u leaves (%s), %zu thresholds", trees->tree_nodes.size() - 1,
+               trees->tree_nodes.back(), schema::EnumNameNodeFormat(trees->node_format),
+               trees->tree_leaves.back(), schema::EnumNameLeafFormat(trees->leaf_format),
+               std::size_t{trees->inputs->threshold_begin.back()}) +
+        shared_text(*trees, trees->tree_nodes.size() - 1);
     part.bytes = bytes_of(*trees->inputs) + bytes_of(trees->nodes) + bytes_of(trees->tree_nodes) +
                  bytes_of(trees->tree_leaves) + bytes_of(trees->leaves) + bytes_of(trees->palette) +
                  bytes_of(trees->base);
   }
   if (const auto* trees = op.kind.AsSymmetricTrees()) {
-    part.detail = format("%zu trees, depth %u, leaves %s, %zu thresholds",
-                         trees->splits.size() / (2u * trees->depth), trees->depth,
-                         schema::EnumNameLeafFormat(trees->leaf_format), trees->inputs->thresholds.size()) +
-                  shared_text(*trees, trees->splits.size() / (2u * trees->depth));
+    part.detail =
+        format("%zu trees, depth %u, leaves %s, %zu thresholds", trees->splits.size() / (2u * trees->depth),
+               trees->depth, schema::EnumNameLeafFormat(trees->leaf_format),
+               std::size_t{trees->inputs->threshold_begin.back()}) +
+        shared_text(*trees, trees->splits.size() / (2u * trees->depth));
     part.bytes = bytes_of(*trees->inputs) + bytes_of(trees->splits) + bytes_of(trees->leaves) +
                  bytes_of(trees->palette) + bytes_of(trees->base);
+  }
+  if (const auto* trees = op.kind.AsBlockTrees()) {
+    const std::size_t outputs = trees->base.size();
+    part.detail = format("%zu trees in blocks, ", trees->trees * outputs);
+    if (trees->depth > 0)
+      part.detail += format("symmetric, depth %u", trees->depth);
+    else
+      part.detail += format("up to %d nodes each",
+                            *std::max_element(trees->block_nodes.begin(), trees->block_nodes.end()));
+    const auto thresholds = trees->inputs->threshold_begin.back();
+    part.detail += format(", leaves %s, %u thresholds in %u slices",
+                          schema::EnumNameLeafFormat(trees->leaf_format), thresholds, trees->inputs->slices);
+    if (!trees->inputs->category_slots.empty())
+      part.detail += format(", %zu category axes", trees->inputs->category_slots.size());
+    part.detail += shared_text(*trees, trees->trees);
+    part.bytes = bytes_of(*trees->inputs) + trees->block_nodes.size() + bytes_of(trees->nodes) +
+                 bytes_of(trees->leaves) + bytes_of(trees->palette) + bytes_of(trees->base);
   }
   if (const auto* calibrate = op.kind.AsCalibrate()) {
     part.detail = calibrate->method == schema::CalibrationMethod::Sigmoid
@@ -129,10 +151,13 @@ std::string card_text(const schema::CardT& card) {
                       card.split->digest);
   for (const auto& metric : card.metrics)
     line(metric->name.c_str(), format("%.4f held-out (%.4f as trained)", metric->shipped, metric->trained));
-  if (card.conversion != nullptr)
+  if (card.conversion != nullptr && card.conversion->rows > 0)
     line("conversion",
          format("a probability changed by %.2g at most, %.2g on average, over %u rows",
                 card.conversion->largest_change, card.conversion->mean_change, card.conversion->rows));
+  if (card.conversion != nullptr && card.conversion->score_bound > 0)
+    line("rounding",
+         format("a score differs from the imported model's by %.2g at most", card.conversion->score_bound));
   return text;
 }
 

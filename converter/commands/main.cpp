@@ -51,6 +51,7 @@ int main(int argc, char** argv) {
   app.footer("Exit status: 0 done, 1 the input is at fault, 2 wrong usage, 130 interrupted.");
   add_train(app);
   add_compare(app);
+  add_import(app);
   add_evaluate(app);
   add_features(app);
   add_predict(app);

@@ -15,9 +15,6 @@
 #include "train/binning.h"
 
 namespace tonearm {
-namespace {
-
-using Part = SessionSplit::Part;
 
 Questions read_questions(const Recipe::Section& recipe) {
   const Recipe::Section section = recipe.section("examples");
@@ -36,6 +33,10 @@ Questions read_questions(const Recipe::Section& recipe) {
   }
   return questions;
 }
+
+namespace {
+
+using Part = SessionSplit::Part;
 
 /// The bytes that examples, bins and scores may take.
 std::size_t memory_bytes(const Recipe::Section& recipe) {
@@ -231,7 +232,7 @@ TrainedModel train_on(const Preparation& made, Rows& rows, Rows& validation, con
 
 /// The finished model: trees pick their inputs where the program leaves them, others read them gathered.
 schema::ModelT convert(const Preparation& made, const TrainedModel& trained) {
-  const LeafStorage leaves = made.settings.int16 ? LeafStorage::int16 : LeafStorage::exact;
+  const TreeStorage storage = made.settings.storage;
   const SessionProgram& program = *made.program;
   if (const auto* ensemble = std::get_if<TreeEnsemble>(&trained.predictor)) {
     schema::ModelT model = program.scattered();
@@ -241,12 +242,12 @@ schema::ModelT convert(const Preparation& made, const TrainedModel& trained) {
         if (node.feature >= 0)
           node.feature = program.slots()[static_cast<std::size_t>(node.feature)] - program.first_slot();
     append_predictor(model, placed, program.first_slot(),
-                     static_cast<std::size_t>(program.end_slot() - program.first_slot()), leaves,
+                     static_cast<std::size_t>(program.end_slot() - program.first_slot()), storage,
                      static_cast<std::size_t>(program.context_end() - program.first_slot()));
     return model;
   }
   schema::ModelT model = program.gathered();
-  append_predictor(model, trained, model.output_offset, model.output_length, leaves);
+  append_predictor(model, trained, model.output_offset, model.output_length, storage);
   return model;
 }
 
@@ -519,16 +520,21 @@ SessionEvaluation evaluate_sessions(const Blob& blob, const schema::ModelT& mode
   const auto logs = open_logs(root.section("data"), folder, columns_read(root), threads, false);
   evaluation.synthetic = logs->synthetic();
   // Whoever was trained on generated sessions has seen none of the real ones.
-  evaluation.foreign = model.card->synthetic && !evaluation.synthetic;
+  const bool imported = model.card->split == nullptr;
+  evaluation.foreign = imported || (model.card->synthetic && !evaluation.synthetic);
   std::optional<SessionSplit> split;
   if (!evaluation.foreign) split.emplace(root, *logs, model.card->split->seed);
-  evaluation.rule = split ? split->rule() : "all sessions; the model was trained on generated ones";
+  evaluation.rule = split      ? split->rule()
+                    : imported ? "all sessions; what the imported model was trained on is not known"
+                               : "all sessions; the model was trained on generated ones";
   evaluation.in_sample = all && !evaluation.foreign;
   Questions questions = read_questions(root);
   questions.thin = false;
   questions.challenge =
       root.section("data").text("adapter") == "mssd" && questions.upcoming && !model.card->leaky;
-  evaluation.report = std::make_unique<SessionReport>(static_cast<double>(model.card->base_rate));
+  // Of an imported model no base rate is known.
+  evaluation.report =
+      std::make_unique<SessionReport>(imported ? 0.5 : static_cast<double>(model.card->base_rate));
   Replays(*logs, blob, questions, threads, "replaying")
       .run([&](const Log& log, const Play& first,
                std::uint32_t) { return all || !split || split->part(log, first) == Part::held_out; },
@@ -537,7 +543,7 @@ SessionEvaluation evaluate_sessions(const Blob& blob, const schema::ModelT& mode
                                     [&](std::uint32_t session) { return wanted[session] != 0; });
            });
   evaluation.report->finish();
-  evaluation.same_data = evaluation.report->digest() == model.card->split->digest;
+  evaluation.same_data = !imported && evaluation.report->digest() == model.card->split->digest;
   evaluation.remarks = logs->remarks();
   return evaluation;
 }

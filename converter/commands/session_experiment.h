@@ -22,6 +22,9 @@ namespace tonearm {
 /// Whether the recipe is about listening sessions.
 bool is_session_recipe(const Recipe::Section& recipe);
 
+/// What a recipe's [examples] asks about each track.
+Questions read_questions(const Recipe::Section& recipe);
+
 /// Trains, converts and measures a session model.
 struct SessionOutcome {
   schema::ModelT model;

@@ -35,6 +35,30 @@ enum class LeafStorage {
   int16,
 };
 
+/// From scores to what the trainer's predict() returns.
+enum class Link {
+  identity,
+  /// 1 / (1 + exp(-slope * score)), of each output by itself
+  sigmoid,
+  /// exp(score) / sum of the exp(scores) of all outputs
+  softmax,
+};
+
+enum class TreeLayout {
+  /// What is fastest where vectors of bytes are compared at once: mostly BlockTrees. Needs library 0.3.0.
+  automatic,
+  /// BranchingTrees and SymmetricTrees, of which a walk touches the fewest bytes: for microcontrollers, and
+  /// for
+  /// every library since 0.1.0 (unless trees ask for sets of categories, or take zeros for missing).
+  walk,
+};
+
+struct TreeStorage {
+  TreeStorage(LeafStorage storage, TreeLayout how = TreeLayout::automatic) : leaves(storage), layout(how) {}
+  LeafStorage leaves;
+  TreeLayout layout;
+};
+
 /// The first slot that no column, feature or operator writes yet.
 std::uint16_t next_slot(const schema::ModelT& model);
 
@@ -47,7 +71,26 @@ std::uint16_t append_feature(schema::ModelT& model, std::vector<std::uint16_t> i
 /// format (e.g. more than 65535 slots). Of a session model, the first `context` of the feature slots are of
 /// the context part: what trees ask of those alone is then asked once per call.
 void append_predictor(schema::ModelT& model, const TrainedModel& trained, std::uint16_t first,
-                      std::size_t count, LeafStorage leaves, std::size_t context = 0);
+                      std::size_t count, TreeStorage storage, std::size_t context = 0);
+
+/// Append one operator, which reads the slots [first, first + count), and make what it writes the model's
+/// output. Trees: as append_predictor. Affine: `weights` are row-major, one row for each of the biases.
+void append_trees(schema::ModelT& model, const TreeEnsemble& ensemble, std::uint16_t first, std::size_t count,
+                  TreeStorage storage, std::size_t context = 0);
+void append_affine(schema::ModelT& model, std::uint16_t first, std::size_t count, std::vector<float> weights,
+                   std::vector<float> bias, schema::Activation activation);
+/// Applies a link to the model's output; nothing for the identity.
+void append_link(schema::ModelT& model, Link link, double slope = 1);
+
+/// How far a score in the blob may be from the ensemble's exact one: leaves are rounded, and so is each
+/// addition (Higham 2002, section 4.2).
+double score_rounding(const TreeEnsemble& ensemble, LeafStorage leaves);
+
+/// The inputs of an operator that is an ensemble of trees; null for others.
+const schema::TreeInputsT* tree_inputs(const schema::OperatorT& op);
+/// The float whose ordered bits a threshold is (NaN for the one below every number); see TreeInputs in the
+/// schema.
+float threshold_value(std::int32_t threshold);
 
 /// Stores those of `rows` (whole rows of the columns) for which the runtime computes numbers, and these
 /// numbers, to be re-checked on devices.

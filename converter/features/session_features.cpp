@@ -143,7 +143,7 @@ class SessionProgramBuilder {
       for (const std::string& name : section.texts("inputs")) read.insert(named(section, "inputs", name));
     Output outputs;
     for (std::size_t i = 0; i < sections_.size(); ++i)
-      if (!read.contains(i)) append(outputs, make(i, false));
+      if (!read.contains(i)) append(outputs, called(sections_[i], make(i, false)));
     // What is made by now is all that the predictor reads. The rest is read by others of the rest: a circle.
     for (std::size_t i = 0; i < sections_.size(); ++i)
       if (!made_.contains({i, false}) && !made_.contains({i, true})) (void)make(i, false);
@@ -223,6 +223,12 @@ class SessionProgramBuilder {
     const schema::Source from = column_at(source.index).source;
     return from == schema::Source::Now || from == schema::Source::Start ? schema::Phase::Context
                                                                         : schema::Phase::Candidate;
+  }
+
+  /// A feature of one number is called by its own name, if it has one.
+  static Output called(const Recipe::Section& section, Output made) {
+    if (made.names.size() == 1) made.names[0] = section.text("name", made.names[0]);
+    return made;
   }
 
   /// The columns that a key names; `ended`: of the track that has ended.

@@ -32,12 +32,28 @@ T take(std::span<const std::uint8_t>& bytes) {
 
 }  // namespace
 
-double tree_value(const Tree& tree, std::span<const float> row) {
+namespace {
+
+bool goes_right(const CategorySplit& split, double x) {
+  if (std::isnan(x)) return split.missing_right;
+  if (x < 0 && x > -1) return split.between_right;
+  if (x < 0 || x >= static_cast<double>(split.right.size())) return split.other_right;
+  return split.right[static_cast<std::size_t>(x)];
+}
+
+bool goes_left(std::span<const CategorySplit> splits, const TreeNode& node, double x) {
+  if (node.category_split >= 0) return !goes_right(splits[static_cast<std::size_t>(node.category_split)], x);
+  const bool missing = std::isnan(x) || (node.zero_is_missing && std::abs(x) <= static_cast<double>(1e-35f));
+  return missing ? node.missing_left : x <= static_cast<double>(node.threshold);
+}
+
+}  // namespace
+
+double tree_value(const Tree& tree, std::span<const float> row, std::span<const CategorySplit> splits) {
   const TreeNode* node = &tree.nodes.front();
   while (node->feature >= 0) {
     const double x = row[static_cast<std::size_t>(node->feature)];
-    const bool left = std::isnan(x) ? node->missing_left : x <= static_cast<double>(node->threshold);
-    node = &tree.nodes[static_cast<std::size_t>(left ? node->left : node->right)];
+    node = &tree.nodes[static_cast<std::size_t>(goes_left(splits, *node, x) ? node->left : node->right)];
   }
   return node->value;
 }
@@ -48,7 +64,7 @@ std::vector<double> ensemble_scores(const TreeEnsemble& ensemble, std::span<cons
   for (std::size_t output = 0; output < scores.size(); ++output) {
     double sum = 0;
     for (std::size_t i = 0; i < per_output; ++i)
-      sum += tree_value(ensemble.trees[output * per_output + i], row);
+      sum += tree_value(ensemble.trees[output * per_output + i], row, ensemble.category_splits);
     scores[output] += ensemble.scale * sum;
   }
   return scores;

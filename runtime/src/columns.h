@@ -38,8 +38,9 @@ void read_start(const tonearm_model& model, const Plan& plan, const tonearm_star
 void read_end(const tonearm_model& model, const Plan& plan, const tonearm_end* end, const Outcome& outcome,
               float duration, float* row);
 
-/// Replaces what is missing in the columns [first, last), or no index of a vocabulary, as the policy of each
-/// column says.
-void apply_policy(const tonearm_model& model, const Plan& plan, uint32_t first, uint32_t last, float* row);
+/// Copies the columns [first, last) of what was told to a row, and replaces what is missing, or no index of a
+/// vocabulary, as the policy of each column says. Both may be the same.
+void apply_policy(const tonearm_model& model, const Plan& plan, uint32_t first, uint32_t last,
+                  const float* told, float* row);
 
 }  // namespace tonearm::runtime

@@ -17,6 +17,23 @@ uint32_t category_index(float value, uint32_t count) {
   return ordered(float_bits(static_cast<float>(index))) == ordered(float_bits(value)) ? index : count;
 }
 
+namespace {
+
+float norm_of(const FeatureView& feature, const float* slots) {
+  const bool max = feature.norm == NormKind::max;
+  float norm = max ? slots[feature.inputs[0]] : 0;
+  for (uint32_t i = 0; i < feature.input_count; ++i) {
+    const float value = slots[feature.inputs[i]];
+    if (max)
+      norm = value > norm ? value : norm;
+    else
+      norm += feature.norm == NormKind::l2 ? value * value : value < 0 ? -value : value;
+  }
+  return feature.norm == NormKind::l2 ? square_root(norm) : norm;
+}
+
+}  // namespace
+
 void run_feature(const FeatureView& feature, float* slots) {
   float* out = slots + feature.output;
   const uint16_t* in = feature.inputs;
@@ -73,6 +90,12 @@ void run_feature(const FeatureView& feature, float* slots) {
       out[0] = sum / static_cast<float>(pairs);
       break;
     }
+    case EncoderKind::normalize: {
+      const float norm = norm_of(feature, slots);
+      for (uint32_t i = 0; i < feature.output_count; ++i)
+        out[i] = norm == 0 ? slots[in[i]] : slots[in[i]] / norm;
+      break;
+    }
     case EncoderKind::fact:
     case EncoderKind::lag:
     case EncoderKind::mean:
@@ -124,6 +147,12 @@ float interpolate(const CalibrateView& points, float x) {
   return points.y[low] + share * (points.y[high] - points.y[low]);
 }
 
+/// Kernels of blocks look slices up 64 at a time: what is behind the last decides nothing, but is read.
+/// Before the slices are filled.
+void clear_padding(const TreesView& trees, uint8_t* slices) {
+  memset(slices + padded_slices(trees.slices) - 64, 0, 64);
+}
+
 }  // namespace
 
 void run_operator(const OperatorView& op, float* slots, uint8_t* slices) {
@@ -141,10 +170,18 @@ void run_operator(const OperatorView& op, float* slots, uint8_t* slices) {
       const auto sum = op.type == OperatorType::branching_trees ? sum_branching : sum_symmetric;
       const uint32_t trees = op.trees.trees / op.output_count;
       bin_inputs(op.trees, in, 0, op.trees.axes, slices);
+      bin_categories(op.trees, in, slices);
       for (uint32_t k = 0; k < op.output_count; ++k)
         out[k] = op.trees.base[k] + op.trees.scale * sum(op.trees, slices, k * trees, trees);
       break;
     }
+    case OperatorType::block_trees:
+      clear_padding(op.trees, slices);
+      bin_inputs(op.trees, in, 0, op.trees.axes, slices);
+      bin_categories(op.trees, in, slices);
+      sum_blocks(op.trees, slices, op.output_count, out);
+      for (uint32_t k = 0; k < op.output_count; ++k) out[k] = op.trees.base[k] + op.trees.scale * out[k];
+      break;
     case OperatorType::calibrate:
       for (uint32_t i = 0; i < op.output_count; ++i)
         out[i] = op.calibrate.isotonic ? interpolate(op.calibrate, in[i])
@@ -156,20 +193,28 @@ void run_operator(const OperatorView& op, float* slots, uint8_t* slices) {
 namespace {
 
 bool is_ensemble(const OperatorView& op) {
-  return op.type == OperatorType::branching_trees || op.type == OperatorType::symmetric_trees;
+  return op.type == OperatorType::branching_trees || op.type == OperatorType::symmetric_trees ||
+         op.type == OperatorType::block_trees;
 }
 
-/// Shared memory of an ensemble: the sums of the context part, the known bits of symmetric trees, the slices.
+/// Bytes that a call keeps of the context part of symmetric trees; see program.h.
+uint32_t known_bytes(const OperatorView& op) {
+  if (op.type == OperatorType::symmetric_trees) return op.trees.trees * 4;
+  if (op.type == OperatorType::block_trees && op.trees.depth > 0)
+    return op.trees.trees + (blocks_of(op.trees.trees) + 3) / 4 * 4;
+  return 0;
+}
+
+/// Shared memory of an ensemble: the sums of the context part, what is known of symmetric trees, the slices.
 struct SharedMemory {
   SharedTrees* sums;
-  uint8_t* numbers;
+  uint8_t* known;
   uint8_t* slices;
 
   SharedMemory(const OperatorView& op, uint8_t* bytes)
       : sums(reinterpret_cast<SharedTrees*>(bytes)),
-        numbers(bytes + sizeof(SharedTrees)),
-        slices(numbers +
-               (op.type == OperatorType::symmetric_trees ? static_cast<size_t>(op.trees.trees) * 4 : 0)) {}
+        known(bytes + sizeof(SharedTrees)),
+        slices(known + known_bytes(op)) {}
 };
 
 /// Sums over all outputs of an ensemble that share nothing, because there are several.
@@ -179,8 +224,7 @@ bool is_shared(const OperatorView& op) { return is_ensemble(op) && op.output_cou
 void evaluate(const tonearm_model& model, const Plan& plan, const float* row, void* scratch, float* out) {
   float* slots = static_cast<float*>(scratch);
   uint8_t* slices = static_cast<uint8_t*>(scratch) + static_cast<size_t>(plan.slots) * sizeof(float);
-  for (uint32_t i = 0; i < plan.columns; ++i) slots[i] = row[i];
-  apply_policy(model, plan, 0, plan.columns, slots);
+  apply_policy(model, plan, 0, plan.columns, row, slots);
   for (uint32_t i = 0; i < plan.features; ++i) run_feature(feature_at(model, i), slots);
   for (uint32_t i = 0; i < plan.operators; ++i) run_operator(operator_at(model, i), slots, slices);
   for (uint32_t i = 0; i < plan.output_count; ++i) out[i] = slots[plan.output + i];
@@ -205,18 +249,24 @@ float evaluate_golden(const tonearm_model& model, const Plan& plan, void* scratc
 
 uint32_t shared_bytes(const OperatorView& op) {
   if (!is_ensemble(op)) return 0;
-  const uint32_t symmetric = op.type == OperatorType::symmetric_trees ? op.trees.trees : 0;
-  return static_cast<uint32_t>(tree_scratch_bytes(op.trees.slices, symmetric));
+  const uint32_t slices =
+      op.type == OperatorType::block_trees ? padded_slices(op.trees.slices) : (op.trees.slices + 3) / 4 * 4;
+  return static_cast<uint32_t>(sizeof(SharedTrees)) + known_bytes(op) + slices;
 }
 
 void share_operator(const OperatorView& op, const float* slots, uint8_t* shared) {
   if (!is_shared(op)) return;
   const SharedMemory memory(op, shared);
+  if (op.type == OperatorType::block_trees) clear_padding(op.trees, memory.slices);
   bin_inputs(op.trees, slots + op.input, 0, op.trees.context_axes, memory.slices);
-  if (op.type == OperatorType::symmetric_trees)
-    share_symmetric(op.trees, memory.slices, *memory.sums, memory.numbers);
-  else
-    share_branching(op.trees, memory.slices, *memory.sums);
+  switch (op.type) {
+    case OperatorType::block_trees:
+      return share_blocks(op.trees, memory.slices, *memory.sums, memory.known);
+    case OperatorType::symmetric_trees:
+      return share_symmetric(op.trees, memory.slices, *memory.sums, memory.known);
+    default:
+      return share_branching(op.trees, memory.slices, *memory.sums);
+  }
 }
 
 void run_shared_operator(const OperatorView& op, float* slots, uint8_t* shared) {
@@ -224,8 +274,11 @@ void run_shared_operator(const OperatorView& op, float* slots, uint8_t* shared) 
   const SharedMemory memory(op, shared);
   bin_inputs(op.trees, slots + op.input, op.trees.context_axes, op.trees.axes,
              memory.slices + op.trees.context_slices);
-  const float sum = op.type == OperatorType::symmetric_trees
-                        ? sum_shared_symmetric(op.trees, memory.slices, *memory.sums, memory.numbers)
+  bin_categories(op.trees, slots + op.input, memory.slices);
+  const float sum = op.type == OperatorType::block_trees
+                        ? sum_shared_blocks(op.trees, memory.slices, *memory.sums, memory.known)
+                    : op.type == OperatorType::symmetric_trees
+                        ? sum_shared_symmetric(op.trees, memory.slices, *memory.sums, memory.known)
                         : sum_shared_branching(op.trees, memory.slices, *memory.sums);
   slots[op.output] = op.trees.base[0] + op.trees.scale * sum;
 }

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "kernels/trees.h"
 #include "numbers.h"
 
 // Short loops over trees walked side by side; unrolled, their state stays in registers.
@@ -91,28 +92,58 @@ struct Node12 {
   }
 };
 
-/// Walks trees first .. first + width - 1 in lockstep, so that their memory accesses overlap. No step
-/// branches on a comparison: a child is counted from its parent and a leaf is negative, so the larger of
-/// it and 0 is the way to the next node, or nowhere for a walk that has arrived. Writes the reached
-/// leaves, numbered within the whole ensemble.
-template <typename Node, uint32_t width>
-inline void walk(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t* leaf) {
+/// How many trees are looked for before their leaves are added: a multiple of the lanes.
+constexpr uint32_t chunk = 64;
+
+/// Finds the leaves that `count` trees reach, at most a chunk, numbered within the whole ensemble. Several
+/// walks go on side by side, so that their memory accesses overlap. No step branches on a comparison: a child
+/// is counted from its parent, and which one it is, is computed. A walk that has arrived, at a leaf, which is
+/// negative, makes room for the next tree.
+template <typename Node>
+inline void walk(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t count,
+                 uint32_t* leaf) {
+  constexpr uint32_t width = 8;
   const uint8_t* node[width];
+  uint32_t tree[width];
   int32_t next[width];
-  for (uint32_t i = 0; i < width; ++i)
-    node[i] = trees.nodes + static_cast<size_t>(trees.tree_nodes[first + i]) * Node::bytes;
-  int32_t arrived;  // negative when all walks have
+  const auto root = [&](uint32_t t) {
+    return trees.nodes + static_cast<size_t>(trees.tree_nodes[first + t]) * Node::bytes;
+  };
+  const auto child = [&](uint32_t i) {
+    return Node::child(node[i], slices[Node::slice(node[i])] > Node::bin(node[i]) ? 1 : 0);
+  };
+  const auto arrive = [&](uint32_t t, int32_t at) {
+    leaf[t] = trees.tree_leaves[first + t] + (static_cast<uint32_t>(at) & Node::leaf_mask);
+  };
+  for (uint32_t i = 0; i < width; ++i) {
+    tree[i] = i < count ? i : count - 1;  // the same twice does no harm
+    node[i] = root(tree[i]);
+  }
+  for (uint32_t begun = width; begun < count;) {
+    TONEARM_UNROLL
+    for (uint32_t i = 0; i < width; ++i) {
+      const int32_t at = child(i);
+      if (at >= 0) {
+        node[i] += static_cast<size_t>(at) * Node::bytes;
+      } else {
+        arrive(tree[i], at);
+        if (begun < count) tree[i] = begun++;
+        node[i] = root(tree[i]);
+      }
+    }
+  }
+  // The last ones in lockstep: the larger of a child and 0 is the way to the next node, or nowhere.
+  int32_t arrived;
   do {
     arrived = -1;
     TONEARM_UNROLL
     for (uint32_t i = 0; i < width; ++i) {
-      next[i] = Node::child(node[i], slices[Node::slice(node[i])] > Node::bin(node[i]) ? 1 : 0);
+      next[i] = child(i);
       node[i] += static_cast<size_t>(next[i] > 0 ? next[i] : 0) * Node::bytes;
       arrived &= next[i];
     }
   } while (arrived >= 0);
-  for (uint32_t i = 0; i < width; ++i)
-    leaf[i] = trees.tree_leaves[first + i] + (static_cast<uint32_t>(next[i]) & Node::leaf_mask);
+  for (uint32_t i = 0; i < width; ++i) arrive(tree[i], next[i]);
 }
 
 /// The leaves of symmetric trees first .. first + width - 1: independent comparisons, one bit each. A
@@ -153,34 +184,44 @@ inline void look_up_rest(const TreesView& trees, const uint8_t* slices, const ui
   }
 }
 
+/// find(8, ...), find(4, ...) and find(1, ...) for `count` trees.
+template <typename Find>
+inline void in_eights(uint32_t first, uint32_t count, uint32_t* leaf, const Find& find) {
+  uint32_t found = 0;
+  for (; count - found >= 8; found += 8) find.template operator()<8>(first + found, leaf + found);
+  for (; count - found >= 4; found += 4) find.template operator()<4>(first + found, leaf + found);
+  for (; count > found; ++found) find.template operator()<1>(first + found, leaf + found);
+}
+
 /// Adds the leaves of trees [first, last) to the sums, 16 at a time; `first` begins a block of its output.
-/// find<width>(tree, leaf) finds the leaves of `width` trees at once.
+/// find(tree, count, leaf) finds the leaves of at most a chunk of trees.
 template <typename Find>
 inline void add_leaves(const TreesView& trees, uint32_t first, uint32_t last, SharedTrees& sums,
                        const Find& find) {
-  for (; first < last; first += lane_count) {
-    const uint32_t block = last - first < lane_count ? last - first : lane_count;
-    uint32_t leaf[lane_count];
-    uint32_t found = 0;
-    for (; block - found >= 8; found += 8) find.template operator()<8>(first + found, leaf + found);
-    for (; block - found >= 4; found += 4) find.template operator()<4>(first + found, leaf + found);
-    for (; block > found; ++found) find.template operator()<1>(first + found, leaf + found);
-    switch (trees.leaf_kind) {
-      case LeafKind::float32:
-        for (uint32_t i = 0; i < block; ++i)
-          sums.lanes[i] += bits_float(load32(trees.leaves + static_cast<size_t>(leaf[i]) * 4));
-        break;
-      case LeafKind::int16:
-        for (uint32_t i = 0; i < block; ++i)
-          sums.codes += static_cast<int16_t>(load16(trees.leaves + static_cast<size_t>(leaf[i]) * 2));
-        break;
-      case LeafKind::palette8:
-        for (uint32_t i = 0; i < block; ++i) sums.lanes[i] += trees.palette[trees.leaves[leaf[i]]];
-        break;
-      case LeafKind::palette16:
-        for (uint32_t i = 0; i < block; ++i)
-          sums.lanes[i] += trees.palette[load16(trees.leaves + static_cast<size_t>(leaf[i]) * 2)];
-        break;
+  for (uint32_t at = first; at < last; at += chunk) {
+    const uint32_t count = last - at < chunk ? last - at : chunk;
+    uint32_t found[chunk];
+    find(at, count, found);
+    for (uint32_t done = 0; done < count; done += lane_count) {
+      const uint32_t block = count - done < lane_count ? count - done : lane_count;
+      const uint32_t* leaf = found + done;
+      switch (trees.leaf_kind) {
+        case LeafKind::float32:
+          for (uint32_t i = 0; i < block; ++i)
+            sums.lanes[i] += bits_float(load32(trees.leaves + static_cast<size_t>(leaf[i]) * 4));
+          break;
+        case LeafKind::int16:
+          for (uint32_t i = 0; i < block; ++i)
+            sums.codes += static_cast<int16_t>(load16(trees.leaves + static_cast<size_t>(leaf[i]) * 2));
+          break;
+        case LeafKind::palette8:
+          for (uint32_t i = 0; i < block; ++i) sums.lanes[i] += trees.palette[trees.leaves[leaf[i]]];
+          break;
+        case LeafKind::palette16:
+          for (uint32_t i = 0; i < block; ++i)
+            sums.lanes[i] += trees.palette[load16(trees.leaves + static_cast<size_t>(leaf[i]) * 2)];
+          break;
+      }
     }
   }
 }
@@ -192,8 +233,8 @@ float total(const TreesView& trees, SharedTrees& sums) {
 template <typename Node>
 void add_walks(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t last,
                SharedTrees& sums) {
-  add_leaves(trees, first, last, sums, [&]<uint32_t width>(uint32_t tree, uint32_t* leaf) {
-    walk<Node, width>(trees, slices, tree, leaf);
+  add_leaves(trees, first, last, sums, [&](uint32_t tree, uint32_t count, uint32_t* leaf) {
+    walk<Node>(trees, slices, tree, count, leaf);
   });
 }
 
@@ -230,8 +271,10 @@ void with_depth(const TreesView& trees, const Add& add) {
 void add_symmetric(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t last,
                    SharedTrees& sums) {
   with_depth(trees, [&]<uint32_t depth>() {
-    add_leaves(trees, first, last, sums, [&]<uint32_t width>(uint32_t tree, uint32_t* leaf) {
-      look_up<width, depth>(trees, slices, tree, leaf);
+    add_leaves(trees, first, last, sums, [&](uint32_t tree, uint32_t count, uint32_t* leaf) {
+      in_eights(tree, count, leaf, [&]<uint32_t width>(uint32_t t, uint32_t* found) {
+        look_up<width, depth>(trees, slices, t, found);
+      });
     });
   });
 }
@@ -247,19 +290,254 @@ float dot(const float* a, const float* b, uint32_t count) {
   return reduce(lanes);
 }
 
-void bin_inputs(const TreesView& trees, const float* input, uint32_t first, uint32_t last, uint8_t* slices) {
+namespace {
+
+/// Bits of the schema's MissingDirection: Right and ZeroRight; ZeroLeft and ZeroRight; AsZero.
+enum Direction : uint32_t { to_right = 1, with_zero = 2, as_zero = 4 };
+
+bool is_missing(float value, uint32_t direction) {
+  constexpr uint32_t zero_bits = 0x0554ad2e;  // 1e-35f
+  return is_nan(value) || ((direction & with_zero) != 0 && (float_bits(value) & 0x7fffffffu) <= zero_bits);
+}
+
+void bin_scalar(const TreesView& trees, const float* input, uint32_t first, uint32_t last, uint8_t* slices) {
   for (uint32_t axis = first; axis < last; ++axis) {
     const uint32_t begin = trees.threshold_begin[axis];
     const uint32_t count = trees.threshold_begin[axis + 1] - begin;
-    const float value = input[trees.slots[axis]];
-    const uint32_t rank = is_nan(value)
-                              ? (trees.missing_right[axis] != 0 ? UINT32_MAX : 0)
+    const uint32_t direction = trees.missing[axis];
+    float value = input[trees.slots[axis]];
+    if ((direction & as_zero) != 0 && is_nan(value)) value = 0;
+    const uint32_t rank = is_missing(value, direction)
+                              ? ((direction & to_right) != 0 ? UINT32_MAX : 0)
                               : rank_of(trees.thresholds + begin, count, ordered(float_bits(value)));
     for (uint32_t slice = 0; slice < slices_of(count); ++slice) {
       const uint32_t below = slice * 255;
       const uint32_t bin = rank <= below ? 0 : rank - below;
       *slices++ = static_cast<uint8_t>(bin > 255 ? 255 : bin);
     }
+  }
+}
+
+/// The row of a category axis's table that a value stands for.
+uint32_t category_row(float value, uint32_t count) {
+  if (is_nan(value)) return count + 1;
+  const int32_t key = ordered(float_bits(value));  // as integers: flushed denormals are numbers below 0, too
+  const int32_t minus_one = ordered(0xbf800000u);
+  if (key < 0) return key > minus_one ? count + 2 : count;
+  return value < static_cast<float>(count) ? static_cast<uint32_t>(value) : count;
+}
+
+/// The kernels that were chosen for a model; null for plain C++.
+tonearm_bin_kernel* bin_kernel(uint32_t cpu) {
+#if defined(TONEARM_SIMD) && (defined(__x86_64__) || defined(__i386__))
+  if (cpu == TONEARM_CPU_AVX512) return tonearm_bin_avx512;
+  if (cpu == TONEARM_CPU_AVX2) return tonearm_bin_avx2;
+  if (cpu == TONEARM_CPU_SSSE3) return tonearm_bin_ssse3;
+#elif defined(TONEARM_SIMD) && defined(__aarch64__)
+  if (cpu == TONEARM_CPU_NEON) return tonearm_bin_neon;
+#endif
+  (void)cpu;
+  return nullptr;
+}
+
+/// Where the lookups of one vector take long because there are many slices, walks are faster: of `nodes` a
+/// tree, a vectorised kernel asks all, and a walk just those on its way.
+tonearm_block_kernel* block_kernel(uint32_t cpu, uint32_t slices, uint32_t nodes) {
+#if defined(TONEARM_SIMD) && (defined(__x86_64__) || defined(__i386__))
+  constexpr uint32_t walk_cost = 80;  // instructions a tree
+  const uint32_t node_cost = 6 + 4 * ((slices + 15) / 16);
+  if (cpu == TONEARM_CPU_AVX512) return tonearm_blocks_avx512;
+  if (cpu == TONEARM_CPU_AVX2 && nodes * node_cost < walk_cost * 32) return tonearm_blocks_avx2;
+  if (cpu == TONEARM_CPU_SSSE3 && nodes * node_cost < walk_cost * 16) return tonearm_blocks_ssse3;
+#elif defined(TONEARM_SIMD) && defined(__aarch64__)
+  constexpr uint32_t walk_cost = 80;
+  const uint32_t node_cost = 6 + 3 * ((slices + 63) / 64);
+  if (cpu == TONEARM_CPU_NEON && nodes * node_cost < walk_cost * 16) return tonearm_blocks_neon;
+#endif
+  (void)cpu, (void)slices, (void)nodes;
+  return nullptr;
+}
+
+uint32_t leaf_bytes(LeafKind kind) {
+  return kind == LeafKind::float32 ? 4 : kind == LeafKind::palette8 ? 1 : 2;
+}
+
+/// Walks `count` trees of a branching block in lockstep, from `row`, the slice of the first of them in the
+/// block's first node. Under a node are `under` leaves from `leaf` on; a walk with one leaf has arrived.
+template <uint32_t count>
+inline void walk_block(const uint8_t* slices, const uint8_t* node_counts, const uint8_t* row, uint32_t width,
+                       uint8_t* reached) {
+  const uint8_t* node[count];
+  uint32_t leaf[count], under[count];
+  for (uint32_t i = 0; i < count; ++i) {
+    node[i] = row + i;
+    leaf[i] = 0;
+    under[i] = node_counts[i] + 1u;
+  }
+  uint32_t most;
+  do {
+    most = 0;
+    TONEARM_UNROLL
+    for (uint32_t i = 0; i < count; ++i) {
+      const uint32_t on = under[i] > 1 ? UINT32_MAX : 0;
+      const uint32_t right = slices[node[i][0]] > node[i][width] ? UINT32_MAX : 0;
+      const uint32_t left_leaves = node[i][3 * width];
+      leaf[i] += left_leaves & right & on;
+      const uint32_t next = (right & (under[i] - left_leaves)) | (~right & left_leaves);
+      under[i] = (next & on) | (under[i] & ~on);
+      const uint32_t nodes = (right & left_leaves) | (~right & 1);
+      node[i] += static_cast<size_t>(under[i] > 1 ? nodes & on : 0) * 4 * width;
+      most = under[i] > most ? under[i] : most;
+    }
+  } while (most > 1);
+  for (uint32_t i = 0; i < count; ++i) reached[i] = static_cast<uint8_t>(leaf[i]);
+}
+
+/// The reached leaves of a symmetric block from `level` on; of what is asked of slices below `limit` only.
+void ask_block(const tonearm_tree_blocks& run, uint32_t width, uint32_t level, uint32_t limit,
+               uint8_t* reached) {
+  const uint8_t* row = run.nodes + static_cast<size_t>(level) * 2 * width;
+  for (; level < run.depth; ++level, row += 2 * static_cast<size_t>(width))
+    for (uint32_t i = 0; i < width; ++i)
+      if (row[i] < limit)
+        reached[i] = static_cast<uint8_t>(
+            reached[i] | static_cast<uint32_t>(run.slices[row[i]] > row[width + i]) << level);
+}
+
+uint8_t answered_levels(const tonearm_tree_blocks& run, uint32_t width) {
+  uint8_t level = 0;
+  for (const uint8_t* row = run.nodes; level < run.depth; ++level, row += 2 * static_cast<size_t>(width))
+    for (uint32_t i = 0; i < width; ++i)
+      if (row[i] >= run.context_slices) return level;
+  return level;
+}
+
+/// What a block takes of a run's arrays.
+struct BlockSize {
+  uint32_t width, stride;  // trees, and leaves of each
+  size_t nodes;            // bytes
+};
+
+BlockSize block_size(const tonearm_tree_blocks& run, uint32_t trees_left) {
+  const uint32_t width = trees_left < 64 ? trees_left : 64;
+  if (run.depth > 0) return {width, 1u << run.depth, static_cast<size_t>(width) * 2 * run.depth};
+  return {width, *run.block_nodes + 1u, static_cast<size_t>(width) * (1 + 4 * *run.block_nodes)};
+}
+
+void blocks_scalar(tonearm_tree_blocks run) {
+  const bool sharing = run.context_slices != 0;
+  for (uint32_t left = run.trees; left > 0;) {
+    const BlockSize block = block_size(run, left);
+    uint8_t reached[64] = {};
+    if (run.depth == 0) {
+      for (uint32_t i = 0; *run.block_nodes > 0 && i < block.width; i += 8)
+        walk_block<8>(run.slices, run.nodes + i, run.nodes + block.width + i, block.width, reached + i);
+      ++run.block_nodes;
+    } else if (sharing) {
+      ask_block(run, block.width, 0, run.context_slices, reached);
+      memcpy(run.known, reached, block.width);
+      *run.levels++ = answered_levels(run, block.width);
+      run.known += block.width;
+    } else if (run.known != nullptr) {
+      memcpy(reached, run.known, block.width);
+      run.known += block.width;
+      ask_block(run, block.width, *run.levels++, 256, reached);
+    } else {
+      ask_block(run, block.width, 0, 256, reached);
+    }
+    if (!sharing) {
+      TreesView leaves{};
+      leaves.leaves = run.leaves;
+      leaves.palette = run.palette;
+      leaves.leaf_kind = static_cast<LeafKind>(run.leaf_kind);
+      SharedTrees sums;
+      memcpy(sums.lanes, run.before, sizeof sums.lanes);
+      sums.codes = *run.codes;
+      add_leaves(leaves, 0, block.width, sums, [&](uint32_t, uint32_t count, uint32_t* leaf) {
+        for (uint32_t i = 0; i < count; ++i) leaf[i] = i * block.stride + reached[i];
+      });
+      memcpy(run.lanes, sums.lanes, sizeof sums.lanes);
+      run.before = run.lanes;
+      *run.codes = sums.codes;
+    }
+    run.nodes += block.nodes;
+    run.leaves +=
+        static_cast<size_t>(block.width) * block.stride * leaf_bytes(static_cast<LeafKind>(run.leaf_kind));
+    left -= block.width;
+  }
+}
+
+void begin_run(const TreesView& trees, const uint8_t* slices, uint32_t count, tonearm_tree_blocks& run) {
+  run.slices = slices;
+  run.slice_count = trees.slices;
+  run.nodes = trees.nodes;
+  run.block_nodes = trees.block_nodes;
+  run.depth = trees.depth;
+  run.trees = count;
+  run.leaves = trees.leaves;
+  run.palette = trees.palette;
+  run.leaf_kind = static_cast<uint32_t>(trees.leaf_kind);
+  run.context_slices = 0;
+  run.known = nullptr;
+}
+
+/// Goes on to the run after a run.
+void next_run(tonearm_tree_blocks& run, uint32_t count) {
+  for (uint32_t left = run.trees; left > 0;) {
+    const BlockSize block = block_size(run, left);
+    run.nodes += block.nodes;
+    run.leaves +=
+        static_cast<size_t>(block.width) * block.stride * leaf_bytes(static_cast<LeafKind>(run.leaf_kind));
+    if (run.depth == 0) ++run.block_nodes;
+    left -= block.width;
+  }
+  run.trees = count;
+}
+
+/// Adds the run's trees to the sums of `before`; `sums` may be the same.
+void add_run(const TreesView& trees, tonearm_tree_blocks& run, const SharedTrees& before, SharedTrees& sums) {
+  sums.codes = before.codes;
+  run.before = before.lanes;
+  run.lanes = sums.lanes;
+  run.codes = &sums.codes;
+  uint32_t nodes = trees.depth;
+  for (uint32_t i = 0; trees.depth == 0 && i < blocks_of(run.trees); ++i)
+    nodes = run.block_nodes[i] > nodes ? run.block_nodes[i] : nodes;
+  if (tonearm_block_kernel* kernel = block_kernel(trees.cpu, trees.slices, nodes)) {
+    kernel(&run);
+  } else {
+    memmove(sums.lanes, before.lanes, sizeof sums.lanes);
+    blocks_scalar(run);
+  }
+}
+
+constexpr SharedTrees no_sums = {};
+
+}  // namespace
+
+void bin_inputs(const TreesView& trees, const float* input, uint32_t first, uint32_t last, uint8_t* slices) {
+  tonearm_bin_kernel* kernel = trees.pivot_begin != nullptr ? bin_kernel(trees.cpu) : nullptr;
+  if (kernel != nullptr) {
+    const tonearm_tree_axes axes = {
+        input,        trees.slots, trees.missing, trees.threshold_begin, trees.thresholds, trees.pivot_begin,
+        trees.pivots, first,       last};
+    kernel(&axes, slices);
+  } else {
+    bin_scalar(trees, input, first, last, slices);
+  }
+}
+
+void bin_categories(const TreesView& trees, const float* input, uint8_t* slices) {
+  if (trees.category_axes == 0) return;
+  for (uint32_t axis = 0; axis < trees.axes; ++axis)
+    slices += slices_of(trees.threshold_begin[axis + 1] - trees.threshold_begin[axis]);
+  const uint8_t* rows = trees.category_rows;
+  for (uint32_t axis = 0; axis < trees.category_axes; ++axis) {
+    const uint32_t width = trees.category_slices[axis], count = trees.category_counts[axis];
+    const uint32_t row = category_row(input[trees.category_slots[axis]], count);
+    memcpy(slices, rows + static_cast<size_t>(row) * width, width);
+    rows += static_cast<size_t>(count + 3) * width;
+    slices += width;
   }
 }
 
@@ -307,10 +585,58 @@ float sum_shared_symmetric(const TreesView& trees, const uint8_t* slices, const 
   SharedTrees sums = shared;
   with_depth(trees, [&]<uint32_t depth>() {
     add_leaves(trees, trees.context_trees, trees.trees, sums,
-               [&]<uint32_t width>(uint32_t tree, uint32_t* leaf) {
-                 look_up_rest<width, depth>(trees, slices, numbers, tree, leaf);
+               [&](uint32_t tree, uint32_t count, uint32_t* leaf) {
+                 in_eights(tree, count, leaf, [&]<uint32_t width>(uint32_t t, uint32_t* found) {
+                   look_up_rest<width, depth>(trees, slices, numbers, t, found);
+                 });
                });
   });
+  return total(trees, sums);
+}
+
+void sum_blocks(const TreesView& trees, const uint8_t* slices, uint32_t outputs, float* sums) {
+  tonearm_tree_blocks run;
+  SharedTrees sum;
+  if (trees.context_trees > 0) {  // then there is one output
+    begin_run(trees, slices, trees.context_trees, run);
+    add_run(trees, run, no_sums, sum);
+    next_run(run, trees.trees - trees.context_trees);
+    add_run(trees, run, sum, sum);
+    sums[0] = total(trees, sum);
+    return;
+  }
+  begin_run(trees, slices, trees.trees, run);
+  for (uint32_t k = 0; k < outputs; ++k) {
+    if (k > 0) next_run(run, trees.trees);
+    add_run(trees, run, no_sums, sum);
+    sums[k] = total(trees, sum);
+  }
+}
+
+void share_blocks(const TreesView& trees, const uint8_t* slices, SharedTrees& shared, uint8_t* known) {
+  tonearm_tree_blocks run;
+  begin_run(trees, slices, trees.context_trees, run);
+  add_run(trees, run, no_sums, shared);
+  if (trees.depth == 0 || trees.context_slices == 0) return;
+  next_run(run, trees.trees - trees.context_trees);
+  run.context_slices = trees.context_slices;
+  run.known = known;
+  run.levels = known + trees.trees;
+  SharedTrees nothing;
+  add_run(trees, run, no_sums, nothing);
+}
+
+float sum_shared_blocks(const TreesView& trees, const uint8_t* slices, const SharedTrees& shared,
+                        uint8_t* known) {
+  tonearm_tree_blocks run;
+  begin_run(trees, slices, trees.context_trees, run);
+  next_run(run, trees.trees - trees.context_trees);
+  if (trees.depth > 0 && trees.context_slices > 0) {
+    run.known = known;
+    run.levels = known + trees.trees;
+  }
+  SharedTrees sums;
+  add_run(trees, run, shared, sums);
   return total(trees, sums);
 }
 

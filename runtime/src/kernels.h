@@ -1,7 +1,7 @@
 #pragma once
 
-// The scalar reference of every operator's inner loop. The order of every summation is fixed: any other
-// kernel must give the same bits.
+// Every operator's inner loop. What is here is plain C++, and the reference: the order of every summation is
+// fixed, and the vectorised kernels that ensembles of trees are handed on to give the same bits.
 
 #include "program.h"
 
@@ -14,6 +14,9 @@ float dot(const float* a, const float* b, uint32_t count);
 /// schema. `slices` is where those of axis `first` begin.
 void bin_inputs(const TreesView& trees, const float* input, uint32_t first, uint32_t last, uint8_t* slices);
 
+/// The same of all category axes; `slices` is where those of axis 0 begin.
+void bin_categories(const TreesView& trees, const float* input, uint8_t* slices);
+
 /// The sums over the trees [first, first + count) of their reached leaves, unscaled.
 float sum_branching(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t count);
 float sum_symmetric(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t count);
@@ -25,5 +28,12 @@ float sum_shared_branching(const TreesView& trees, const uint8_t* slices, const 
 void share_symmetric(const TreesView& trees, const uint8_t* slices, SharedTrees& shared, uint8_t* numbers);
 float sum_shared_symmetric(const TreesView& trees, const uint8_t* slices, const SharedTrees& shared,
                            const uint8_t* numbers);
+
+/// The same of BlockTrees; all slices come with room for padded_slices() of them. sum_blocks() writes a sum
+/// for each output; `known` has block_scratch_bytes() less SharedTrees and slices.
+void sum_blocks(const TreesView& trees, const uint8_t* slices, uint32_t outputs, float* sums);
+void share_blocks(const TreesView& trees, const uint8_t* slices, SharedTrees& shared, uint8_t* known);
+float sum_shared_blocks(const TreesView& trees, const uint8_t* slices, const SharedTrees& shared,
+                        uint8_t* known);
 
 }  // namespace tonearm::runtime

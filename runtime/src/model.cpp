@@ -4,6 +4,7 @@
 #include <tonearm/tonearm.h>
 
 #include "columns.h"
+#include "cpu.h"
 #include "crc32.h"
 #include "numbers.h"
 #include "program.h"
@@ -156,7 +157,7 @@ class Checker {
   bool column(const fb::Column& column, float fill, uint32_t i, Plan& plan) {
     const uint32_t categories = size_of(column.vocabulary());
     const bool category = column.type() == fb::ColumnType::Category;
-    if (category) plan.has_categories = 1;
+    if (category) plan.category_end = i + 1;
     return known("column.source", i, static_cast<uint32_t>(column.source()),
                  static_cast<uint32_t>(fb::Source::MAX)) &&
            known("column.type", i, static_cast<uint32_t>(column.type()),
@@ -270,7 +271,8 @@ class Checker {
                static_cast<uint32_t>(fb::Encoder::MAX)))
       return false;
     const auto phase = static_cast<PhaseKind>(feature.phase());
-    const bool aggregate = feature.encoder_type() >= fb::Encoder::Lag;
+    const bool aggregate =
+        feature.encoder_type() >= fb::Encoder::Lag && feature.encoder_type() <= fb::Encoder::Repeats;
     for (uint32_t j = 0; j < in; ++j) {
       if (inputs.Get(j) >= frontier_)
         return fail(TONEARM_INVALID, "feature.inputs", "a slot that has been written before", i, j,
@@ -381,6 +383,11 @@ class Checker {
                limit("repeats.length", "at least one", i, repeats.length() - 1u, max_slots) &&
                equal("feature.inputs", "one input", i, in, 1) && equal("feature", "three outputs", i, out, 3);
       }
+      case fb::Encoder::Normalize:
+        return limit("feature.inputs", "at least one input", i, in - 1u, max_slots) &&
+               equal("feature.inputs", "one input per output", i, in, out) &&
+               known("normalize.norm", i, static_cast<uint32_t>(feature.encoder_as_Normalize()->norm()),
+                     static_cast<uint32_t>(fb::Norm::MAX));
       case fb::Encoder::NONE:
         break;
     }
@@ -453,6 +460,8 @@ class Checker {
                finite("calibrate.x", i, calibrate.x()) && finite("calibrate.y", i, calibrate.y()) &&
                ascending("calibrate.x", i, calibrate.x()) && spaced(calibrate, i);
       }
+      case fb::OperatorKind::BlockTrees:
+        return blocks(*op.kind_as_BlockTrees(), in, out, i);
       case fb::OperatorKind::NONE:
         break;
     }
@@ -481,8 +490,8 @@ class Checker {
         !equal("trees.inputs.threshold_begin", "one per axis, and the total", i, begin.size(),
                uint64_t{axes} + 1) ||
         !equal("trees.inputs.threshold_begin", "the first is 0", i, begin.Get(0), 0) ||
-        !equal("trees.inputs.threshold_begin", "the last is the number of thresholds", i, begin.Get(axes),
-               thresholds.size()) ||
+        !equal("trees.inputs.threshold_begin", "the last is the number of thresholds", i,
+               uint64_t{begin.Get(axes)} + (inputs.pivot_begin() == nullptr ? 0 : 15), thresholds.size()) ||
         !aligned("trees.inputs.threshold_begin", i, &begin) ||
         !aligned("trees.inputs.thresholds", i, &thresholds))
       return false;
@@ -499,8 +508,9 @@ class Checker {
                     begin.Get(axis), begin.Get(axis + 1));
       slices += slices_of(begin.Get(axis + 1) - begin.Get(axis));
       for (uint32_t t = begin.Get(axis); t < begin.Get(axis + 1); ++t) {
-        // The bounds are minus and plus infinity: no NaN in disguise. -1 would be -0, which is written as 0.
-        if (thresholds.Get(t) < -2139095041 || thresholds.Get(t) > 2139095040 || thresholds.Get(t) == -1)
+        // The bounds are one below minus infinity, and plus infinity: no NaN in disguise. -1 would be -0,
+        // which is written as 0.
+        if (thresholds.Get(t) < -2139095042 || thresholds.Get(t) > 2139095040 || thresholds.Get(t) == -1)
           return fail(TONEARM_INVALID, "trees.inputs.thresholds", "the ordered bits of a number", i, t,
                       static_cast<uint32_t>(thresholds.Get(t)), 2139095040);
         if (t > begin.Get(axis) && thresholds.Get(t - 1) >= thresholds.Get(t))
@@ -508,11 +518,80 @@ class Checker {
                       static_cast<uint32_t>(thresholds.Get(t)), static_cast<uint32_t>(thresholds.Get(t - 1)));
       }
     }
+    if (!categories(inputs, in, i, slices) || !pivots(inputs, i)) return false;
     slices_ = slices > slices_ ? slices : slices_;
     if (!limit("trees.inputs", "at most 65535 slices", i, slices, 65536)) return false;
     return session_ ? context_axes(inputs, slices, i)
                     : equal("trees.inputs.context_axes", "none in a model without session", i,
                             inputs.context_axes(), 0);
+  }
+
+  /// Counts the slices of category axes.
+  bool categories(const fb::TreeInputs& inputs, uint32_t in, uint32_t i, uint32_t& slices) {
+    const uint32_t axes = size_of(inputs.category_slots());
+    if (!equal("trees.inputs.category_counts", "one per category axis", i, size_of(inputs.category_counts()),
+               axes) ||
+        !equal("trees.inputs.category_slices", "one per category axis", i, size_of(inputs.category_slices()),
+               axes))
+      return false;
+    uint64_t bytes = 0, all = slices;
+    for (uint32_t axis = 0; axis < axes; ++axis) {
+      if (inputs.category_slots()->Get(axis) >= in)
+        return fail(TONEARM_INVALID, "trees.inputs.category_slots", "an input of the operator", i, axis,
+                    inputs.category_slots()->Get(axis), in);
+      // So that every category is exact in float32.
+      if (inputs.category_counts()->Get(axis) > 1u << 24)
+        return fail(TONEARM_INVALID, "trees.inputs.category_counts", "at most 2^24", i, axis,
+                    inputs.category_counts()->Get(axis), 1u << 24);
+      all += inputs.category_slices()->Get(axis);
+      bytes += (uint64_t{inputs.category_counts()->Get(axis)} + 3) * inputs.category_slices()->Get(axis);
+    }
+    if (!limit("trees.inputs", "at most 65535 slices", i, all, 65536) ||
+        !equal("trees.inputs.category_rows", "a row for each category and three more, of each axis", i,
+               size_of(inputs.category_rows()), bytes))
+      return false;
+    slices = static_cast<uint32_t>(all);
+    return true;
+  }
+
+  /// Every pivot follows from the thresholds.
+  bool pivots(const fb::TreeInputs& inputs, uint32_t i) {
+    const Vector<uint32_t>* pivot_begin = inputs.pivot_begin();
+    if (pivot_begin == nullptr)
+      return equal("trees.inputs.pivots", "none without pivot_begin", i, size_of(inputs.pivots()), 0);
+    const uint32_t axes = inputs.slots()->size();
+    const Vector<uint32_t>& begin = *inputs.threshold_begin();
+    if (!equal("trees.inputs.pivot_begin", "one per axis, and the total", i, pivot_begin->size(),
+               uint64_t{axes} + 1) ||
+        !equal("trees.inputs.pivot_begin", "the first is 0", i, pivot_begin->Get(0), 0) ||
+        !equal("trees.inputs.pivot_begin", "the last is the number of pivots", i, pivot_begin->Get(axes),
+               size_of(inputs.pivots())) ||
+        !aligned("trees.inputs.pivot_begin", i, pivot_begin) ||
+        !aligned("trees.inputs.pivots", i, inputs.pivots()))
+      return false;
+    for (uint32_t axis = 0; axis < axes; ++axis) {
+      const uint32_t count = begin.Get(axis + 1) - begin.Get(axis);
+      uint64_t entries = 0;  // of all levels
+      for (uint32_t n = (count + 15) / 16; n > 1; n = (n + 15) / 16) entries += (n + 15) / 16 * 16;
+      // Only now is it certain that the pivots of the axis lie within their array.
+      if (uint64_t{pivot_begin->Get(axis)} + entries != pivot_begin->Get(axis + 1))
+        return fail(TONEARM_INVALID, "trees.inputs.pivot_begin", "as many pivots as the axis needs", i, axis,
+                    uint64_t{pivot_begin->Get(axis + 1)}, pivot_begin->Get(axis) + entries);
+      // From the lowest level, whose pivots stand for 16 thresholds each, upwards: its place is at the end.
+      uint32_t at = pivot_begin->Get(axis + 1), span = 16;
+      for (uint32_t n = (count + 15) / 16; n > 1; n = (n + 15) / 16, span *= 16) {
+        const uint32_t room = (n + 15) / 16 * 16;
+        at -= room;
+        for (uint32_t p = 0; p < room; ++p) {
+          const int32_t expected =
+              p + 1 < n ? inputs.thresholds()->Get(begin.Get(axis) + (p + 1) * span - 1) : INT32_MAX;
+          if (inputs.pivots()->Get(at + p) != expected)
+            return fail(TONEARM_INVALID, "trees.inputs.pivots", "the last of every 16 thresholds", i, at + p,
+                        static_cast<uint32_t>(inputs.pivots()->Get(at + p)), static_cast<uint32_t>(expected));
+        }
+      }
+    }
+    return true;
   }
 
   /// Those axes whose inputs are known before any candidate.
@@ -576,7 +655,7 @@ class Checker {
         return true;
       case fb::LeafFormat::Int16:
         // So that the sum of codes fits an int32.
-        return limit("trees", "at most 65535 trees with int16 leaves", i, tree_count, 65536);
+        return limit("trees", "at most 65536 trees with int16 leaves", i, tree_count, 65537);
       case fb::LeafFormat::Palette8:
       case fb::LeafFormat::Palette16:
         break;
@@ -699,6 +778,112 @@ class Checker {
     return leaves(trees, count, uint64_t{count} << depth, out, i) && context_trees(trees, count, out, i);
   }
 
+  bool blocks(const fb::BlockTrees& trees, uint32_t in, uint32_t out, uint32_t i) {
+    uint32_t slices = 0;
+    const uint32_t depth = trees.depth(), count = trees.trees(), shared = trees.context_trees();
+    const Vector<uint8_t>& nodes = *trees.nodes();
+    if (!tree_inputs(*trees.inputs(), in, i, slices) ||
+        !equal("trees.inputs.slices", "as many as the axes have", i, trees.inputs()->slices(), slices) ||
+        !at_most("trees.inputs", "at most 256 slices", i, slices, 256) ||
+        !at_most("trees.depth", "at most 8", i, depth, 8) || !aligned("trees.nodes", i, &nodes) ||
+        !limit("trees.trees", "from 16 to 2^20", i, count - 1u, 1u << 20) ||
+        !equal("trees.trees", "a multiple of 16", i, count % 16, 0) ||
+        !equal("trees.context_trees", "a multiple of 16", i, shared % 16, 0) ||
+        !context_trees(trees, count, out, i))
+      return false;
+    slices_ = padded_slices(slices) > slices_ ? padded_slices(slices) : slices_;
+    tree_bytes_ += block_scratch_bytes(slices, depth > 0 ? count : 0);
+
+    // Runs: the trees of each output, or the context trees and the others.
+    const uint32_t runs = shared > 0 ? 2 : out;
+    uint64_t block_count = 0;
+    for (uint32_t run = 0; run < runs; ++run) block_count += blocks_of(run_trees(trees, run));
+    if (!equal("trees.block_nodes", "one per block of branching trees", i, size_of(trees.block_nodes()),
+               depth > 0 ? 0 : block_count))
+      return false;
+    uint64_t at = 0, leaf_count = 0;
+    uint32_t block = 0;
+    for (uint32_t run = 0; run < runs; ++run) {
+      // Context trees test slices of context axes only.
+      const uint32_t known = shared > 0 && run == 0 ? trees.inputs()->context_slices() : slices;
+      for (uint32_t left = run_trees(trees, run); left > 0;) {
+        const uint32_t width = left < 64 ? left : 64;
+        const uint32_t size = depth > 0 ? 2 * depth : 1 + 4u * trees.block_nodes()->Get(block++);
+        if (!at_most("trees.nodes", "the bytes of all blocks", i, at + uint64_t{width} * size, nodes.size()))
+          return false;
+        const uint8_t* bytes = nodes.Data() + at;
+        if (depth > 0 ? !symmetric_block(*trees.inputs(), bytes, width, depth, known, slices, i)
+                      : !branching_block(bytes, width, (size - 1) / 4, known, slices, i))
+          return false;
+        at += uint64_t{width} * size;
+        leaf_count += uint64_t{width} * (depth > 0 ? 1u << depth : (size - 1) / 4 + 1);
+        left -= width;
+      }
+    }
+    return equal("trees.nodes", "the bytes of all blocks", i, nodes.size(), at) &&
+           leaves(trees, uint64_t{count} * out, leaf_count, out, i);
+  }
+
+  static uint32_t run_trees(const fb::BlockTrees& trees, uint32_t run) {
+    const uint32_t shared = trees.context_trees();
+    return shared == 0 ? trees.trees() : run == 0 ? shared : trees.trees() - shared;
+  }
+
+  bool tests_slice(uint32_t slice, uint32_t known, uint32_t slices, uint32_t i) {
+    return limit("trees.nodes", "tests a slice that exists", i, slice, slices) &&
+           limit("trees.context_trees", "test slices of context axes only", i, slice, known);
+  }
+
+  bool symmetric_block(const fb::TreeInputs& inputs, const uint8_t* rows, uint32_t width, uint32_t depth,
+                       uint32_t known, uint32_t slices, uint32_t i) {
+    for (uint32_t level = 0; level < depth; ++level, rows += 2 * width)
+      for (uint32_t tree = 0; tree < width; ++tree) {
+        if (!tests_slice(rows[tree], known, slices, i)) return false;
+        if (session_ && level > 0 && rows[tree] < inputs.context_slices() &&
+            rows[static_cast<int64_t>(tree) - 2 * static_cast<int64_t>(width)] >= inputs.context_slices())
+          return fail(TONEARM_INVALID, "trees.nodes", "levels of context axes come first", i, tree,
+                      rows[tree], inputs.context_slices());
+      }
+    return true;
+  }
+
+  /// Every tree is in preorder with its leaves numbered from the left, and what is behind it never moves.
+  bool branching_block(const uint8_t* bytes, uint32_t width, uint32_t nodes, uint32_t known, uint32_t slices,
+                       uint32_t i) {
+    for (uint32_t tree = 0; tree < width; ++tree) {
+      const uint32_t count = bytes[tree];
+      if (!at_most("trees.nodes", "no tree has more nodes than its block", i, count, nodes)) return false;
+      uint8_t first[256], last[256];  // the leaves under each node
+      first[0] = 0;
+      last[0] = static_cast<uint8_t>(count);
+      const uint8_t* row = bytes + width + tree;
+      for (uint32_t node = 0; node < nodes; ++node, row += 4 * width) {
+        const uint32_t left_leaves = row[3 * width];
+        if (!tests_slice(row[0], known, slices, i)) return false;
+        if (node >= count) {
+          if (!equal("trees.nodes", "missing nodes never go right", i, row[width], 255) ||
+              !equal("trees.nodes", "missing nodes have no leaves", i, left_leaves, 0))
+            return false;
+          continue;
+        }
+        const uint32_t under = last[node] - first[node] + 1u;
+        if (!equal("trees.nodes", "nodes in preorder, leaves numbered from the left", i, row[2 * width],
+                   first[node]) ||
+            !limit("trees.nodes", "a leaf on both sides of a node", i, left_leaves - 1u, under - 1))
+          return false;
+        if (left_leaves > 1) {
+          first[node + 1] = first[node];
+          last[node + 1] = static_cast<uint8_t>(first[node] + left_leaves - 1);
+        }
+        if (under - left_leaves > 1) {
+          first[node + left_leaves] = static_cast<uint8_t>(first[node] + left_leaves);
+          last[node + left_leaves] = last[node];
+        }
+      }
+    }
+    return true;
+  }
+
   bool golden(const fb::Golden* golden, Plan& plan) {
     plan.golden_rows = 0;
     if (golden == nullptr) return true;
@@ -730,7 +915,7 @@ class Checker {
   const uint8_t* blob_;
   tonearm_diagnostic& diagnostic_;
   uint32_t frontier_ = 0;  // the first slot not yet written
-  uint32_t slices_ = 0;    // of the largest ensemble
+  uint32_t slices_ = 0;    // of the largest ensemble, padded where it is in blocks
   // Of a session model:
   bool session_ = false, leaky_ = false;
   uint32_t columns_ = 0, first_now_ = 0, first_end_ = 0;
@@ -766,7 +951,15 @@ const fb::Model* verify_head(flatbuffers::Verifier& verifier, const uint8_t* blo
   return sound ? reinterpret_cast<const fb::Model*>(table) : nullptr;
 }
 
-tonearm_status open(tonearm_model& model, const uint8_t* blob, size_t size, bool skip_crc,
+/// The best of the kernels that this CPU runs and the caller allows.
+uint32_t chosen_cpu(uint32_t allowed) {
+  const uint32_t found = cpu_of_baseline() & (allowed == 0 ? UINT32_MAX : allowed);
+  for (const uint32_t best : {TONEARM_CPU_AVX512, TONEARM_CPU_AVX2, TONEARM_CPU_SSSE3, TONEARM_CPU_NEON})
+    if ((found & best) != 0) return best;
+  return TONEARM_CPU_SCALAR;
+}
+
+tonearm_status open(tonearm_model& model, const uint8_t* blob, size_t size, bool skip_crc, uint32_t cpu,
                     tonearm_diagnostic& diagnostic) {
   if (reinterpret_cast<uintptr_t>(blob) % 4 != 0)
     return report(diagnostic, TONEARM_MISALIGNED, "blob", "its address is a multiple of 4",
@@ -813,6 +1006,7 @@ tonearm_status open(tonearm_model& model, const uint8_t* blob, size_t size, bool
       return report(diagnostic, TONEARM_CORRUPT, "crc32", "the checksum of the bytes", root->crc32(), crc);
   }
   plan.model_id = root->crc32();
+  plan.cpu = chosen_cpu(cpu);
   model.private_blob = blob;
   model.private_root = root;
   store_plan(model, plan);
@@ -834,15 +1028,25 @@ void hand_out(Struct* target, const Struct& filled) {
   target->struct_size = room;
 }
 
+/// Fills every field that both kinds of ensemble and blocks share.
 template <typename Trees>
-TreesView view_of(const Trees& trees) {
+void view_trees(const Trees& trees, uint32_t cpu, TreesView& view) {
   const fb::TreeInputs& inputs = *trees.inputs();
-  TreesView view{};
   view.slots = inputs.slots()->data();
-  view.missing_right = inputs.missing()->Data();
+  view.missing = inputs.missing()->Data();
   view.threshold_begin = inputs.threshold_begin()->data();
   view.thresholds = inputs.thresholds()->data();
   view.axes = inputs.slots()->size();
+  view.pivot_begin = inputs.pivot_begin() == nullptr ? nullptr : inputs.pivot_begin()->data();
+  view.pivots = inputs.pivots() == nullptr ? nullptr : inputs.pivots()->data();
+  view.category_axes = size_of(inputs.category_slots());
+  if (view.category_axes > 0) {
+    view.category_slots = inputs.category_slots()->data();
+    view.category_counts = inputs.category_counts()->data();
+    view.category_slices = inputs.category_slices()->data();
+    view.category_rows = inputs.category_rows() == nullptr ? nullptr : inputs.category_rows()->Data();
+  }
+  view.cpu = cpu;
   view.leaves = trees.leaves()->Data();
   view.palette = trees.palette() == nullptr ? nullptr : trees.palette()->data();
   view.base = trees.base()->data();
@@ -852,7 +1056,12 @@ TreesView view_of(const Trees& trees) {
   view.context_slices = inputs.context_slices();
   view.slices = inputs.slices();
   view.context_trees = trees.context_trees();
-  return view;
+}
+
+uint32_t cpu_of(const tonearm_model& model) {
+  uint32_t cpu;
+  memcpy(&cpu, reinterpret_cast<const uint8_t*>(model.private_state) + offsetof(Plan, cpu), sizeof cpu);
+  return cpu;
 }
 
 }  // namespace
@@ -913,6 +1122,10 @@ FeatureView feature_at(const tonearm_model& model, uint32_t index) {
     case fb::Encoder::Distance:
       view.kind = EncoderKind::distance;
       break;
+    case fb::Encoder::Normalize:
+      view.kind = EncoderKind::normalize;
+      view.norm = static_cast<NormKind>(feature.encoder_as_Normalize()->norm());
+      break;
     case fb::Encoder::Fact:
       view.kind = EncoderKind::fact;
       view.fact = static_cast<FactKind>(feature.encoder_as_Fact()->fact());
@@ -959,13 +1172,23 @@ FeatureView feature_at(const tonearm_model& model, uint32_t index) {
 
 OperatorView operator_at(const tonearm_model& model, uint32_t index) {
   const fb::Operator& op = *root_of(model).operators()->Get(index);
-  OperatorView view{};
+  OperatorView view;  // of its union, only what the kind of operator has is filled
   view.phase = static_cast<PhaseKind>(op.phase());
   view.input = op.input_offset();
   view.input_count = op.input_length();
   view.output = op.output_offset();
   view.output_count = op.output_length();
   switch (op.kind_type()) {
+    case fb::OperatorKind::BlockTrees: {
+      const fb::BlockTrees& trees = *op.kind_as_BlockTrees();
+      view.type = OperatorType::block_trees;
+      view_trees(trees, cpu_of(model), view.trees);
+      view.trees.depth = trees.depth();
+      view.trees.trees = trees.trees();
+      view.trees.nodes = trees.nodes()->Data();
+      view.trees.block_nodes = trees.block_nodes() == nullptr ? nullptr : trees.block_nodes()->Data();
+      break;
+    }
     case fb::OperatorKind::NONE:
     case fb::OperatorKind::Affine: {
       const fb::Affine& affine = *op.kind_as_Affine();
@@ -977,7 +1200,7 @@ OperatorView operator_at(const tonearm_model& model, uint32_t index) {
     case fb::OperatorKind::BranchingTrees: {
       const fb::BranchingTrees& trees = *op.kind_as_BranchingTrees();
       view.type = OperatorType::branching_trees;
-      view.trees = view_of(trees);
+      view_trees(trees, cpu_of(model), view.trees);
       view.trees.trees = trees.tree_nodes()->size() - 1;
       view.trees.nodes = trees.nodes()->Data();
       view.trees.tree_nodes = trees.tree_nodes()->data();
@@ -988,7 +1211,7 @@ OperatorView operator_at(const tonearm_model& model, uint32_t index) {
     case fb::OperatorKind::SymmetricTrees: {
       const fb::SymmetricTrees& trees = *op.kind_as_SymmetricTrees();
       view.type = OperatorType::symmetric_trees;
-      view.trees = view_of(trees);
+      view_trees(trees, cpu_of(model), view.trees);
       view.trees.depth = trees.depth();
       view.trees.trees = trees.splits()->size() / (2u * trees.depth());
       view.trees.nodes = trees.splits()->Data();
@@ -1045,12 +1268,12 @@ tonearm_status tonearm_model_open(tonearm_model* model, const void* blob, size_t
   tonearm_diagnostic found = {sizeof found, TONEARM_OK, "", "", no_index, no_index, 0, 0};
   if (model == nullptr || blob == nullptr)
     report(found, TONEARM_NULL_ARGUMENT, model == nullptr ? "model" : "blob", "is not NULL", 0, 1);
-  else if (options != nullptr && options->struct_size < sizeof *options)
+  else if (options != nullptr && options->struct_size < offsetof(tonearm_open_options, cpu))
     report(found, TONEARM_BAD_STRUCT_SIZE, "options", "struct_size is set", options->struct_size,
            sizeof *options);
   else
     open(*model, static_cast<const uint8_t*>(blob), size, options != nullptr && options->skip_crc != 0,
-         found);
+         options != nullptr && options->struct_size >= sizeof *options ? options->cpu : 0, found);
   if (diagnostic != nullptr) hand_out(diagnostic, found);
   return found.status;
 }
@@ -1058,7 +1281,7 @@ tonearm_status tonearm_model_open(tonearm_model* model, const void* blob, size_t
 tonearm_status tonearm_model_info(const tonearm_model* model, tonearm_info* info) noexcept {
   if (model == nullptr || info == nullptr) return TONEARM_NULL_ARGUMENT;
   if (!is_open(*model)) return TONEARM_NOT_OPEN;
-  if (info->struct_size < sizeof *info) return TONEARM_BAD_STRUCT_SIZE;
+  if (info->struct_size < offsetof(tonearm_info, cpu)) return TONEARM_BAD_STRUCT_SIZE;
   const Plan plan = plan_of(*model);
   const fb::Model& root = root_of(*model);
   const fb::Card& card = *root.card();
@@ -1078,6 +1301,7 @@ tonearm_status tonearm_model_info(const tonearm_model* model, tonearm_info* info
   filled.format_minor = root.format_minor();
   filled.synthetic = card.synthetic();
   filled.leaky = card.leaky();
+  filled.cpu = plan.cpu;
   hand_out(info, filled);
   return TONEARM_OK;
 }

@@ -19,6 +19,7 @@ enum class EncoderKind : uint8_t {
   projection,
   difference,
   distance,
+  normalize,
   fact,
   // Aggregates: those with a state in the session.
   lag,
@@ -28,6 +29,8 @@ enum class EncoderKind : uint8_t {
   streak,
   repeats
 };
+
+enum class NormKind : uint8_t { l1, l2, max };
 
 enum class FactKind : uint8_t { horizon, position, gap, elapsed, playing };
 
@@ -40,6 +43,7 @@ struct FeatureView {
   bool carries;       // aggregates
   bool of_artist;     // repeats
   FactKind fact;
+  NormKind norm;
   const uint16_t* inputs;
   uint32_t input_count;
   uint32_t output, output_count;
@@ -72,7 +76,7 @@ inline uint32_t state_size(const FeatureView& feature) {
   }
 }
 
-enum class OperatorType : uint8_t { affine, branching_trees, symmetric_trees, calibrate };
+enum class OperatorType : uint8_t { affine, branching_trees, symmetric_trees, calibrate, block_trees };
 enum class ActivationKind : uint8_t { none, relu, sigmoid, tanh, softmax };
 enum class NodeKind : uint8_t { node4, node6, node8, node12 };
 enum class LeafKind : uint8_t { float32, int16, palette8, palette16 };
@@ -87,14 +91,23 @@ struct AffineView {
 /// are read with memcpy.
 struct TreesView {
   const uint16_t* slots;
-  const uint8_t* missing_right;
+  const uint8_t* missing;  // the schema's MissingDirection
   const uint32_t* threshold_begin;
   const int32_t* thresholds;
+  const uint32_t* pivot_begin;  // null where thresholds are searched by halves
+  const int32_t* pivots;
   uint32_t axes;
+  uint32_t category_axes;
+  const uint16_t* category_slots;
+  const uint32_t* category_counts;
+  const uint16_t* category_slices;
+  const uint8_t* category_rows;
+  uint32_t cpu;                                                  // the TONEARM_CPU_ bit of the kernels
   uint32_t context_axes, context_slices, slices, context_trees;  // of a session model
   uint32_t trees;
   uint32_t depth;               // symmetric
-  const uint8_t* nodes;         // branching: nodes; symmetric: splits
+  const uint8_t* nodes;         // branching, blocks: nodes; symmetric: splits
+  const uint8_t* block_nodes;   // blocks
   const uint32_t* tree_nodes;   // branching
   const uint32_t* tree_leaves;  // branching
   const uint8_t* leaves;
@@ -129,7 +142,7 @@ struct OperatorView {
 struct Plan {
   uint32_t blob_bytes;
   uint32_t columns;
-  uint32_t has_categories;
+  uint32_t category_end;  // behind the last column that is a category
   uint32_t features;
   uint32_t operators;
   uint32_t slots;
@@ -142,6 +155,7 @@ struct Plan {
   uint32_t first_now, first_start, first_end;
   uint32_t first_context_feature, first_candidate_feature, first_candidate_operator;
   uint32_t leaky;
+  uint32_t cpu;
 
   bool has_session() const { return session_bytes != 0; }
 };
@@ -187,6 +201,15 @@ struct SharedTrees {
 };
 constexpr uint64_t tree_scratch_bytes(uint32_t slices, uint64_t symmetric_trees) {
   return sizeof(SharedTrees) + (slices + 3) / 4 * 4 + symmetric_trees * 4;
+}
+
+/// Of BlockTrees: kernels read slices 64 at a time. A session's call keeps of symmetric trees a byte each,
+/// and one for each block.
+constexpr uint32_t padded_slices(uint32_t slices) { return (slices + 63) / 64 * 64; }
+constexpr uint32_t blocks_of(uint32_t trees) { return (trees + 63) / 64; }
+constexpr uint64_t block_scratch_bytes(uint32_t slices, uint64_t symmetric_trees) {
+  return sizeof(SharedTrees) + padded_slices(slices) + symmetric_trees +
+         (blocks_of(static_cast<uint32_t>(symmetric_trees)) + 3) / 4 * 4;
 }
 
 /// Slices of an axis with that many thresholds; see TreeInputs in the schema.

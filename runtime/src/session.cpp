@@ -257,7 +257,7 @@ void start_track(const tonearm_model& model, const Plan& plan, void* session, co
   Header header = read_header(session);
   if (header.playing != 0) {
     read_end(model, plan, nullptr, {TONEARM_SKIP_UNKNOWN, missing}, missing, row_of(session));
-    apply_policy(model, plan, plan.first_end, plan.columns, row_of(session));
+    apply_policy(model, plan, plan.first_end, plan.columns, row_of(session), row_of(session));
     header.skipped = missing;
     end_track(model, plan, session, header, started.time, scratch);
     write_header(session, header);
@@ -308,6 +308,8 @@ class Prediction {
     for (uint32_t i = plan_.first_context_feature; i < plan_.first_candidate_feature; ++i)
       run(feature_at(model_, i), state);
     candidate_state_ = state;
+    for (uint32_t i = 0; i < kept_features && plan_.first_candidate_feature + i < plan_.features; ++i)
+      kept_features_[i] = feature_at(model_, plan_.first_candidate_feature + i);
     uint8_t* shared = shared_;
     for (uint32_t i = 0; i < plan_.operators; ++i) {
       const OperatorView op = operator_at(model_, i);
@@ -328,8 +330,10 @@ class Prediction {
     artist_id_ = artist_id;
     horizon_ = horizon;
     const float* state = candidate_state_;
-    for (uint32_t i = plan_.first_candidate_feature; i < plan_.features; ++i)
-      run(feature_at(model_, i), state);
+    for (uint32_t i = plan_.first_candidate_feature; i < plan_.features; ++i) {
+      const uint32_t place = i - plan_.first_candidate_feature;
+      run(place < kept_features ? kept_features_[place] : feature_at(model_, i), state);
+    }
     uint8_t* shared = candidate_shared_;
     const auto run_one = [&](const OperatorView& op) {
       run_shared_operator(op, slots_, shared);
@@ -372,8 +376,9 @@ class Prediction {
     return of_playing_ ? 1.0f : 0.0f;
   }
 
-  /// Operators of the candidate part that are looked up once for all candidates: an ensemble and its link.
-  static constexpr uint32_t kept = 2;
+  /// Operators of the candidate part that are looked up once for all candidates: an ensemble and its link;
+  /// and as many features as there is stack for.
+  static constexpr uint32_t kept = 2, kept_features = 4;
 
   const tonearm_model& model_;
   const Plan& plan_;
@@ -389,6 +394,7 @@ class Prediction {
   const float* candidate_state_ = nullptr;
   uint8_t* candidate_shared_ = shared_;
   OperatorView kept_[kept];
+  FeatureView kept_features_[kept_features];
 };
 
 tonearm_status check_model(const tonearm_model* model) {
@@ -451,17 +457,17 @@ float replay_golden(const tonearm_model& model, const Plan& plan, void* scratch)
     if (event.kind == GoldenKind::start) {
       start_track(model, plan, session, {time, event.track_id, event.artist_id, missing}, slots);
       memcpy(row_of(session), row, plan.columns * sizeof(float));
-      apply_policy(model, plan, 0, plan.columns, row_of(session));
+      apply_policy(model, plan, 0, plan.columns, row_of(session), row_of(session));
     } else if (event.kind == GoldenKind::end && header.playing != 0) {
       for (uint32_t i = plan.first_end; i < plan.columns; ++i) row_of(session)[i] = row[i];
-      apply_policy(model, plan, plan.first_end, plan.columns, row_of(session));
+      apply_policy(model, plan, plan.first_end, plan.columns, row_of(session), row_of(session));
       end_track(model, plan, session, header, time, slots);
       write_header(session, header);
     } else if (event.kind == GoldenKind::predict) {
       const bool of_playing = event.horizon == 0;
       Prediction prediction(model, plan, session, scratch);
       for (uint32_t i = 0; i < plan.columns; ++i) slots[i] = row[i];
-      apply_policy(model, plan, 0, plan.columns, slots);
+      apply_policy(model, plan, 0, plan.columns, slots, slots);
       prediction.context(of_playing, time);
       const float* out =
           prediction.candidate(event.track_id, event.artist_id, of_playing ? 1 : event.horizon);
@@ -560,7 +566,7 @@ tonearm_status tonearm_track_start(const tonearm_model* model, tonearm_session* 
   read_now(*model, plan, now, row);
   read_start(*model, plan, start, row);
   read_end(*model, plan, nullptr, {TONEARM_SKIP_UNKNOWN, missing}, missing, row);
-  apply_policy(*model, plan, 0, plan.columns, row);
+  apply_policy(*model, plan, 0, plan.columns, row, row);
   return TONEARM_OK;
 }
 
@@ -575,7 +581,7 @@ tonearm_status tonearm_track_end(const tonearm_model* model, tonearm_session* se
   const Outcome outcome = outcome_of(rules_of(*model), end, header.duration);
   float* row = row_of(session);
   read_end(*model, plan, end, outcome, header.duration, row);
-  apply_policy(*model, plan, plan.first_end, plan.columns, row);
+  apply_policy(*model, plan, plan.first_end, plan.columns, row, row);
   const int64_t time = end != nullptr && end->time != TONEARM_UNKNOWN_TIME
                            ? end->time
                            : later(header.track_began, end == nullptr ? missing : end->ms_played);
@@ -627,11 +633,11 @@ tonearm_status tonearm_predict(const tonearm_model* model, const tonearm_session
     memcpy(slots, row, plan.columns * sizeof(float));
   } else {
     read_start(*model, plan, nullptr, slots);
-    apply_policy(*model, plan, plan.first_start, plan.first_end, slots);
+    apply_policy(*model, plan, plan.first_start, plan.first_end, slots, slots);
   }
   if (!of_playing || request->now != nullptr) {
     read_now(*model, plan, request->now, slots);
-    apply_policy(*model, plan, plan.first_now, plan.first_start, slots);
+    apply_policy(*model, plan, plan.first_now, plan.first_start, slots, slots);
   }
   const int64_t now = request->now != nullptr ? request->now->time
                       : of_playing            ? header.track_began
@@ -645,7 +651,7 @@ tonearm_status tonearm_predict(const tonearm_model* model, const tonearm_session
     if (!of_playing) {
       const auto* track = reinterpret_cast<const tonearm_track*>(candidate + i * stride);
       read_track(*model, plan, track, slots);
-      apply_policy(*model, plan, 0, plan.first_now, slots);
+      apply_policy(*model, plan, 0, plan.first_now, slots, slots);
       track_id = track->track_id;
       artist_id = track->artist_id;
       duration = track->duration;
@@ -655,7 +661,7 @@ tonearm_status tonearm_predict(const tonearm_model* model, const tonearm_session
       const auto* outcome =
           reinterpret_cast<const tonearm_end*>(end == nullptr ? nullptr : end + i * end_stride);
       read_end(*model, plan, outcome, outcome_of(rules_of(*model), outcome, duration), duration, slots);
-      apply_policy(*model, plan, plan.first_end, plan.columns, slots);
+      apply_policy(*model, plan, plan.first_end, plan.columns, slots, slots);
     }
     const float* answer = prediction.candidate(track_id, artist_id, horizon);
     memcpy(out, answer, plan.output_count * sizeof(float));

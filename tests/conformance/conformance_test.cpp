@@ -12,6 +12,7 @@
 
 #include "base/files.h"
 #include "conformance/models.h"
+#include "emit/emit.h"
 #include "evaluate/blob.h"
 
 namespace tonearm {
@@ -33,8 +34,15 @@ std::vector<fs::path> golden_blobs(const fs::path& where) {
   return {found.begin(), found.end()};
 }
 
-/// The folders of the format that plain tables have kept, and of the one that session models need.
-const fs::path table_format = folder / "format-1.0", session_format = folder / "format-1.1";
+fs::path folder_of(std::uint32_t minor) { return folder / ("format-1." + std::to_string(minor)); }
+
+/// The golden blobs beside which lies a file of the given kind: .rows for tables, .events for session models.
+std::vector<fs::path> golden_blobs_with(const char* extension) {
+  std::vector<fs::path> found;
+  for (const fs::path& path : golden_blobs(folder))
+    if (fs::exists(fs::path(path).replace_extension(extension))) found.push_back(path);
+  return found;
+}
 
 /// `count` floats of a line of a .rows file.
 std::vector<float> read_bits(std::istream& line, std::size_t count) {
@@ -56,7 +64,7 @@ bool agrees(float found, float expected, bool exact) {
 
 TEST(Conformance, EveryGoldenBlobPassesItsOwnTest) {
   const std::vector<fs::path> paths = golden_blobs(folder);
-  ASSERT_GE(paths.size(), 16u);
+  ASSERT_GE(paths.size(), 29u);
   for (const fs::path& path : paths) {
     SCOPED_TRACE(path.filename());
     const Blob blob(read_file(path), path.string());
@@ -70,8 +78,8 @@ TEST(Conformance, EveryGoldenBlobPassesItsOwnTest) {
 }
 
 TEST(Conformance, EveryGoldenTableGivesItsStoredOutputs) {
-  const std::vector<fs::path> paths = golden_blobs(table_format);
-  ASSERT_GE(paths.size(), 12u);
+  const std::vector<fs::path> paths = golden_blobs_with(".rows");
+  ASSERT_GE(paths.size(), 23u);
   for (const fs::path& path : paths) {
     SCOPED_TRACE(path.filename());
     const Blob blob(read_file(path), path.string());
@@ -98,8 +106,9 @@ TEST(Conformance, EveryGoldenTableGivesItsStoredOutputs) {
 }
 
 TEST(Conformance, EveryGoldenSessionGivesItsStoredAnswers) {
-  const std::vector<fs::path> paths = golden_blobs(session_format);
-  ASSERT_GE(paths.size(), 4u);
+  const std::vector<fs::path> paths = golden_blobs_with(".events");
+  ASSERT_GE(paths.size(), 6u);
+  EXPECT_EQ(paths.size() + golden_blobs_with(".rows").size(), golden_blobs(folder).size());
   for (const fs::path& path : paths) {
     SCOPED_TRACE(path.filename());
     const Blob blob(read_file(path), path.string());
@@ -126,37 +135,41 @@ TEST(Conformance, EveryGoldenSessionGivesItsStoredAnswers) {
 TEST(Conformance, TheConverterStillWritesTheSameBytes) {
   // Another version of FlatBuffers may lay the same tables out differently.
   if (FLATBUFFERS_VERSION_MAJOR != 2) GTEST_SKIP() << "the golden blobs were packed by FlatBuffers 2.0";
-  const auto compare = [](const std::vector<SampleModel>& samples, const fs::path& where) {
+  for (std::uint32_t minor = 0; minor <= TONEARM_FORMAT_MINOR; ++minor) {
     std::set<std::string> names;
-    for (const SampleModel& sample : samples) {
+    for (const SampleModel& sample : samples_of_format(minor)) {
       SCOPED_TRACE(sample.name);
       names.insert(sample.name);
-      EXPECT_TRUE(golden_blob(sample) == read_file(where / (sample.name + ".tarm")));
+      EXPECT_TRUE(golden_blob(sample) == read_file(folder_of(minor) / (sample.name + ".tarm")));
     }
-    EXPECT_EQ(names.size(), golden_blobs(where).size());
-  };
-  compare(sample_models(), table_format);
-  compare(session_sample_models(), session_format);
+    EXPECT_EQ(names.size(), golden_blobs(folder_of(minor)).size());
+  }
 }
 
-TEST(Conformance, OnlySessionModelsNeedTheNewFormat) {
-  for (const fs::path& path : golden_blobs(folder)) {
-    SCOPED_TRACE(path.filename());
-    const std::vector<unsigned char> bytes = read_file(path);
-    const schema::Model& model = *schema::GetModel(bytes.data());
-    EXPECT_EQ(model.format_major(), 1);
-    EXPECT_EQ(model.format_minor(), model.session() == nullptr ? 0 : 1);
-    EXPECT_EQ(model.runtime_minimum(), model.session() == nullptr ? 100u : 200u);
-  }
+// A blob asks for no newer library than what is in it needs.
+TEST(Conformance, OnlyWhatIsNewInAFormatNeedsIt) {
+  constexpr std::uint32_t library_of[] = {100, 200, 300};
+  ASSERT_EQ(std::size(library_of), TONEARM_FORMAT_MINOR + 1u);
+  for (std::uint32_t minor = 0; minor <= TONEARM_FORMAT_MINOR; ++minor)
+    for (const fs::path& path : golden_blobs(folder_of(minor))) {
+      SCOPED_TRACE(path.filename());
+      const std::vector<unsigned char> bytes = read_file(path);
+      const schema::Model& model = *schema::GetModel(bytes.data());
+      EXPECT_EQ(model.format_major(), 1);
+      EXPECT_EQ(model.format_minor(), minor);
+      EXPECT_EQ(model.runtime_minimum(), library_of[minor]);
+    }
 }
 
 TEST(Conformance, GoldenBlobsStaySmallEnoughForMicrocontrollers) {
-  std::uintmax_t total = 0;
-  for (const fs::path& path : golden_blobs(folder)) {
-    EXPECT_LT(fs::file_size(path), 13u * 1024) << path;
-    total += fs::file_size(path);
+  for (std::uint32_t minor = 0; minor <= TONEARM_FORMAT_MINOR; ++minor) {
+    std::uintmax_t total = 0;
+    for (const fs::path& path : golden_blobs(folder_of(minor))) {
+      EXPECT_LT(fs::file_size(path), 13u * 1024) << path;
+      total += fs::file_size(path);
+    }
+    EXPECT_LT(total, 100u * 1024);
   }
-  EXPECT_LT(total, 100u * 1024);
 }
 
 TEST(Conformance, SamplesCoverEveryKindOfTheSchema) {
@@ -164,7 +177,11 @@ TEST(Conformance, SamplesCoverEveryKindOfTheSchema) {
   std::set<schema::OperatorKind> operators;
   std::set<schema::Activation> activations;
   std::set<schema::NodeFormat> node_formats;
-  std::set<schema::LeafFormat> branching_leaves, symmetric_leaves;
+  std::set<schema::LeafFormat> branching_leaves, symmetric_leaves, branching_block_leaves,
+      symmetric_block_leaves;
+  std::set<schema::MissingDirection> directions;
+  std::set<schema::Norm> norms;
+  std::set<schema::OperatorKind> with_categories, with_zeros, with_pivots, with_context;
   std::set<schema::CalibrationMethod> methods;
   std::set<schema::Field> fields;
   std::set<schema::Source> sources;
@@ -180,6 +197,7 @@ TEST(Conformance, SamplesCoverEveryKindOfTheSchema) {
       phases.insert(feature->phase);
       if (const auto* fact = feature->encoder.AsFact()) facts.insert(fact->fact);
       if (const auto* repeats = feature->encoder.AsRepeats()) identifiers.insert(repeats->of);
+      if (const auto* normalize = feature->encoder.AsNormalize()) norms.insert(normalize->norm);
     }
     for (const auto& feature : sample.model.features) encoders.insert(feature->encoder.type);
     for (const auto& op : sample.model.operators) {
@@ -191,6 +209,18 @@ TEST(Conformance, SamplesCoverEveryKindOfTheSchema) {
       }
       if (const auto* trees = op->kind.AsSymmetricTrees()) symmetric_leaves.insert(trees->leaf_format);
       if (const auto* calibrate = op->kind.AsCalibrate()) methods.insert(calibrate->method);
+      if (const auto* trees = op->kind.AsBlockTrees())
+        (trees->depth > 0 ? symmetric_block_leaves : branching_block_leaves).insert(trees->leaf_format);
+      if (const schema::TreeInputsT* inputs = tree_inputs(*op)) {
+        const schema::OperatorKind kind = op->kind.type;
+        directions.insert(inputs->missing.begin(), inputs->missing.end());
+        if (!inputs->category_slots.empty()) with_categories.insert(kind);
+        if (!inputs->pivots.empty()) with_pivots.insert(kind);
+        if (inputs->context_axes > 0) with_context.insert(kind);
+        if (std::ranges::any_of(inputs->missing,
+                                [](auto to) { return to > schema::MissingDirection::Right; }))
+          with_zeros.insert(kind);
+      }
     }
   }
   const auto all = [](auto newest, std::size_t first) {
@@ -208,6 +238,13 @@ TEST(Conformance, SamplesCoverEveryKindOfTheSchema) {
   EXPECT_EQ(branching_leaves.size(), all(schema::LeafFormat::MAX, 0));
   EXPECT_EQ(symmetric_leaves.size(), all(schema::LeafFormat::MAX, 0));
   EXPECT_EQ(methods.size(), all(schema::CalibrationMethod::MAX, 0));
+  EXPECT_EQ(branching_block_leaves.size(), all(schema::LeafFormat::MAX, 0));
+  EXPECT_EQ(symmetric_block_leaves.size(), all(schema::LeafFormat::MAX, 0));
+  EXPECT_EQ(directions.size(), all(schema::MissingDirection::MAX, 0));
+  EXPECT_EQ(norms.size(), all(schema::Norm::MAX, 0));
+  for (const auto& kinds : {with_categories, with_zeros, with_context})
+    EXPECT_EQ(kinds.size(), 3u);  // branching, symmetric, blocks
+  EXPECT_EQ(with_pivots.size(), 2u);
 }
 
 }  // namespace

@@ -638,7 +638,275 @@ SampleModel session_tree_sample(const std::string& name, int symmetric_depth, Le
   trained.predictor = std::move(ensemble);
   trained.calibration.method = Calibration::Method::sigmoid;
   trained.calibration.slope = 0.5;
-  append_predictor(model, trained, first, features, storage, context);
+  append_predictor(model, trained, first, features, {storage, TreeLayout::walk}, context);
+  return sample;
+}
+
+// --- What trees gained in format 1.2 -----------------------------------------------------------------
+
+/// A category axis: a row of bytes for each category, then for other numbers, missing values, and those
+/// between -1 and 0.
+struct CategoryAxis {
+  std::uint16_t slot;
+  std::uint32_t categories, sets;
+};
+
+/// Those of the other samples, zeros that are missing, missing values that are zeros, and an axis with one
+/// level of pivots where `tempo` has two.
+std::vector<Axis> block_axes() {
+  std::vector<Axis> axes = sample_axes();
+  axes[4].thresholds = evenly(-3, 0.25f, 40);
+  axes.push_back({loudness, MissingDirection::ZeroLeft, {-7.5f, -1e-35f, 0.0f, 1e-35f}});
+  axes.push_back({tempo, MissingDirection::ZeroRight, {-2e-35f, 3.25f}});
+  axes.push_back({year, MissingDirection::AsZero, {-0.5f, 0.0f, 1.5f}});
+  return axes;
+}
+
+const std::vector<CategoryAxis> block_category_axes = {{key, 4, 3}, {year, 6, 2}};
+
+std::vector<float> block_edges() {
+  std::vector<float> edges = sample_edges();
+  edges.insert(edges.end(), {-1.0f, -0.5f, 0.5f, 1.5f, 5.0f, 6.0f, 1e-35f, -1e-35f, 16777216.0f});
+  return edges;
+}
+
+/// The last of every 16 thresholds, of every 256, and so on: the highest level first.
+std::vector<std::int32_t> pivots_of(const std::vector<std::int32_t>& thresholds) {
+  std::vector<std::int32_t> pivots;
+  std::size_t span = 16;
+  for (std::size_t n = (thresholds.size() + 15) / 16; n > 1; n = (n + 15) / 16, span *= 16) {
+    std::vector<std::int32_t> level((n + 15) / 16 * 16, std::numeric_limits<std::int32_t>::max());
+    for (std::size_t p = 0; p + 1 < n; ++p) level[p] = thresholds[(p + 1) * span - 1];
+    pivots.insert(pivots.begin(), level.begin(), level.end());
+  }
+  return pivots;
+}
+
+void add_pivots(schema::TreeInputsT& inputs) {
+  for (std::size_t axis = 0; axis < inputs.slots.size(); ++axis) {
+    inputs.pivot_begin.push_back(static_cast<std::uint32_t>(inputs.pivots.size()));
+    const auto first = inputs.thresholds.begin();
+    const std::vector<std::int32_t> pivots =
+        pivots_of({first + inputs.threshold_begin[axis], first + inputs.threshold_begin[axis + 1]});
+    inputs.pivots.insert(inputs.pivots.end(), pivots.begin(), pivots.end());
+  }
+  inputs.pivot_begin.push_back(static_cast<std::uint32_t>(inputs.pivots.size()));
+  inputs.thresholds.insert(inputs.thresholds.end(), 15, std::numeric_limits<std::int32_t>::max());
+}
+
+/// Inputs, and how many thresholds each slice has; a set of categories has none, because its bin is 0.
+struct BlockInputs {
+  std::unique_ptr<schema::TreeInputsT> inputs;
+  std::vector<std::uint32_t> sizes;
+};
+
+BlockInputs block_inputs(const std::vector<Axis>& axes, const std::vector<CategoryAxis>& categories,
+                         Random& random) {
+  BlockInputs made{tree_inputs(axes), slice_sizes(axes)};
+  add_pivots(*made.inputs);
+  for (const CategoryAxis& axis : categories) {
+    made.inputs->category_slots.push_back(axis.slot);
+    made.inputs->category_counts.push_back(axis.categories);
+    made.inputs->category_slices.push_back(static_cast<std::uint16_t>(axis.sets));
+    for (std::uint32_t byte = 0; byte < (axis.categories + 3) * axis.sets; ++byte)
+      made.inputs->category_rows.push_back(static_cast<std::uint8_t>(random.below(2)));
+    made.sizes.insert(made.sizes.end(), axis.sets, 0);
+  }
+  made.inputs->slices = static_cast<std::uint16_t>(made.sizes.size());
+  return made;
+}
+
+/// Writes random trees side by side.
+class BlockWriter {
+ public:
+  BlockWriter(schema::BlockTreesT& trees, const std::vector<std::uint32_t>& sizes, Random& random)
+      : trees_(trees), sizes_(sizes), random_(random) {}
+
+  /// A run of `count` trees that ask of the first `slices` slices; of branching ones with at most
+  /// `most_tests` tests. Of symmetric ones the first `context_levels` levels, or in every other tree one
+  /// less, ask of the first `context` slices, and the others of those behind.
+  void run(std::size_t count, std::uint32_t most_tests, std::uint32_t slices, std::uint32_t context = 0,
+           unsigned context_levels = 0) {
+    for (std::size_t first = 0; first < count; first += 64) {
+      const std::size_t width = std::min<std::size_t>(64, count - first);
+      if (trees_.depth > 0)
+        symmetric_block(width, slices, context, context_levels);
+      else
+        branching_block(width, most_tests, slices);
+    }
+  }
+
+  std::size_t leaves = 0;
+
+ private:
+  struct Node {
+    std::uint8_t slice = 0, bin = 255, first_leaf = 0, left_leaves = 0;
+  };
+
+  Node question(std::uint32_t first, std::uint32_t last) {
+    const std::uint32_t slice = first + random_.below(last - first);
+    return {static_cast<std::uint8_t>(slice), static_cast<std::uint8_t>(random_.below(sizes_[slice] + 1))};
+  }
+
+  void grow(std::vector<Node>& nodes, std::uint32_t tests, std::uint32_t first_leaf, std::uint32_t slices) {
+    if (tests == 0) return;
+    const std::uint32_t left_tests = random_.below(tests);
+    Node node = question(0, slices);
+    node.first_leaf = static_cast<std::uint8_t>(first_leaf);
+    node.left_leaves = static_cast<std::uint8_t>(left_tests + 1);
+    nodes.push_back(node);
+    grow(nodes, left_tests, first_leaf, slices);
+    grow(nodes, tests - 1 - left_tests, first_leaf + left_tests + 1, slices);
+  }
+
+  void branching_block(std::size_t width, std::uint32_t most_tests, std::uint32_t slices) {
+    std::vector<std::vector<Node>> block(width);
+    std::size_t most = 0;
+    for (std::size_t tree = 0; tree < width; ++tree) {
+      if (tree % 5 != 2) grow(block[tree], 1 + random_.below(most_tests), 0, slices);
+      most = std::max(most, block[tree].size());
+    }
+    trees_.block_nodes.push_back(static_cast<std::uint8_t>(most));
+    for (auto& nodes : block) trees_.nodes.push_back(static_cast<std::uint8_t>(nodes.size()));
+    for (auto& nodes : block) nodes.resize(most);
+    for (std::size_t n = 0; n < most; ++n)
+      for (std::uint8_t Node::*byte : {&Node::slice, &Node::bin, &Node::first_leaf, &Node::left_leaves})
+        for (const auto& nodes : block) trees_.nodes.push_back(nodes[n].*byte);
+    leaves += width * (most + 1);
+  }
+
+  void symmetric_block(std::size_t width, std::uint32_t slices, std::uint32_t context,
+                       unsigned context_levels) {
+    for (unsigned level = 0; level < trees_.depth; ++level) {
+      std::vector<Node> questions(width);
+      for (std::size_t tree = 0; tree < width; ++tree) {
+        const bool of_context = level + tree % 2 < context_levels || context == slices;
+        questions[tree] = of_context ? question(0, context) : question(context, slices);
+      }
+      for (const Node& node : questions) trees_.nodes.push_back(node.slice);
+      for (const Node& node : questions) trees_.nodes.push_back(node.bin);
+    }
+    leaves += width << trees_.depth;
+  }
+
+  schema::BlockTreesT& trees_;
+  const std::vector<std::uint32_t>& sizes_;
+  Random& random_;
+};
+
+/// Leaves of so many trees that, if they were larger, their sums would differ by more than the tolerance of
+/// golden vectors in other rounding modes.
+void fill_block_leaves(schema::BlockTreesT& trees, LeafFormat format, std::size_t count, Random& random) {
+  fill_leaves(trees, format, count, random);
+  trees.scale /= 8;
+}
+
+/// `count` trees of each output; depth 0: branching.
+schema::BlockTreesT block_trees(unsigned depth, LeafFormat format, std::size_t outputs, std::uint32_t count,
+                                std::uint64_t seed) {
+  Random random(seed);
+  BlockInputs made = block_inputs(block_axes(), block_category_axes, random);
+  schema::BlockTreesT trees;
+  trees.inputs = std::move(made.inputs);
+  trees.depth = static_cast<std::uint8_t>(depth);
+  trees.trees = count;
+  BlockWriter writer(trees, made.sizes, random);
+  for (std::size_t k = 0; k < outputs; ++k) {
+    writer.run(count, 8, static_cast<std::uint32_t>(made.sizes.size()));
+    trees.base.push_back(0.125f * static_cast<float>(k) - 0.25f);
+  }
+  fill_block_leaves(trees, format, writer.leaves, random);
+  return trees;
+}
+
+/// Category axes, zeros that are missing and, where `pivots` says so, pivots, for trees that are walked. The
+/// set of categories takes the place of the last axis, which has no thresholds: its tests have bin 0 as well.
+template <typename TreesT>
+TreesT with_new_inputs(TreesT trees, bool pivots, std::uint64_t seed) {
+  Random random(seed);
+  std::vector<Axis> axes = sample_axes();
+  axes[0].direction = MissingDirection::ZeroLeft;
+  axes[1].direction = MissingDirection::ZeroRight;
+  axes.pop_back();
+  trees.inputs = block_inputs(axes, {{year, 6, 1}}, random).inputs;
+  if (!pivots) {
+    trees.inputs->pivots.clear(), trees.inputs->pivot_begin.clear();
+    trees.inputs->thresholds.resize(trees.inputs->threshold_begin.back());
+  }
+  return trees;
+}
+
+template <typename TreesT>
+SampleModel block_sample(const std::string& name, TreesT trees) {
+  SampleModel sample = tree_sample(name, std::move(trees));
+  sample.rows = awkward_rows(24, block_edges(), 21);
+  return sample;
+}
+
+/// Each norm of the same columns, and of one alone.
+SampleModel normalize_sample() {
+  SampleModel sample{"normalize", empty_model("normalize"), {}, 1e-6f};
+  schema::ModelT& model = sample.model;
+  for (const schema::Norm norm : {schema::Norm::L1, schema::Norm::L2, schema::Norm::Max}) {
+    schema::NormalizeT normalize;
+    normalize.norm = norm;
+    append_feature(model, {loudness, tempo, year}, 3, as<schema::EncoderUnion>(normalize));
+    append_feature(model, {tempo}, 1, as<schema::EncoderUnion>(normalize));
+  }
+  model.output_offset = column_count;
+  model.output_length = static_cast<std::uint16_t>(next_slot(model) - column_count);
+  // Nothing whose square overflows or underflows: what is flushed to 0 depends on the processor's mode.
+  Random random(22);
+  const float values[] = {missing, infinity, -infinity, 0.0f, -0.0f, 7e18f, -1, 2, 3, 1e-15f, -1e-15f};
+  for (int cell = 0; cell < 30 * column_count; ++cell)
+    sample.rows.push_back(cell % column_count == key ? 1
+                          : random.below(2) == 0     ? values[random.below(11)]
+                                                     : static_cast<float>(random.uniform() * 40 - 20));
+  sample.rows.insert(sample.rows.end(), {0, -0.0f, 1, 0, -3, -2, 1, -1});
+  return sample;
+}
+
+/// Trees side by side of which a call shares some, and of the others some levels.
+SampleModel session_block_sample(const std::string& name, unsigned depth, LeafFormat format,
+                                 std::uint64_t seed) {
+  SampleModel sample{name, empty_session_model(name), {}, 0, sample_events(60, seed)};
+  schema::ModelT& model = sample.model;
+  const SessionColumns c = add_session_columns(model);
+  schema::MeanT mean;
+  mean.keep = 0.5f;
+  mean.prior_weight = 1;
+  const std::uint16_t first = add_feature(model, Phase::Context, {c.skipped, c.energy}, 2, mean);
+  add_feature(model, Phase::Context, {c.shuffle, c.reason}, 2, schema::IdentityT{});
+  add_feature(model, Phase::Candidate, {c.energy, c.mood}, 2, schema::IdentityT{});
+  add_feature(model, Phase::Candidate, {}, 1, schema::FactT{});
+
+  Random random(seed);
+  const std::vector<Axis> axes = {{0, MissingDirection::Left, evenly(0, 0.125f, 12)},
+                                  {1, MissingDirection::Right, evenly(0.1f, 0.03125f, 24)},
+                                  {2, MissingDirection::ZeroRight, {0, 0.5f}},
+                                  {3, MissingDirection::Left, evenly(0, 2, 7)},
+                                  {4, MissingDirection::Right, evenly(0.125f, 0.03125f, 24)},
+                                  {4, MissingDirection::ZeroLeft, {0.25f, 0.5f}},
+                                  {6, MissingDirection::Left, {1, 2, 3}}};
+  BlockInputs made = block_inputs(axes, {{5, 3, 2}}, random);
+  constexpr std::uint32_t context = 4;
+  const auto slices = static_cast<std::uint32_t>(made.sizes.size());
+  made.inputs->context_axes = context;
+  made.inputs->context_slices = context;
+  schema::BlockTreesT trees;
+  trees.inputs = std::move(made.inputs);
+  trees.depth = static_cast<std::uint8_t>(depth);
+  trees.trees = 96;
+  trees.context_trees = 16;
+  trees.base = {-0.125f};
+  BlockWriter writer(trees, made.sizes, random);
+  writer.run(16, 5, context, context, depth);
+  writer.run(80, 5, slices, context, depth / 2);
+  fill_block_leaves(trees, format, writer.leaves, random);
+  append_sample_operator(model, first, 7, 1, as<schema::OperatorKindUnion>(std::move(trees)));
+  schema::CalibrateT sigmoid;
+  sigmoid.slope = 4;
+  append_sample_operator(model, model.output_offset, 1, 1, as<schema::OperatorKindUnion>(std::move(sigmoid)));
   return sample;
 }
 
@@ -755,7 +1023,9 @@ schema::OperatorT& append_sample_operator(schema::ModelT& model, std::uint16_t f
   return *model.operators.back();
 }
 
-std::vector<SampleModel> sample_models() {
+namespace {
+
+std::vector<SampleModel> samples_of_1_0() {
   std::vector<SampleModel> samples;
   samples.push_back(
       tree_sample("branching-node4-float32", branching_trees(NodeFormat::Node4, LeafFormat::Float32, 2, 1)));
@@ -783,7 +1053,7 @@ std::vector<SampleModel> sample_models() {
   return samples;
 }
 
-std::vector<SampleModel> session_sample_models() {
+std::vector<SampleModel> samples_of_1_1() {
   std::vector<SampleModel> samples;
   samples.push_back(field_sample());
   samples.push_back(session_encoder_sample());
@@ -792,9 +1062,55 @@ std::vector<SampleModel> session_sample_models() {
   return samples;
 }
 
+std::vector<SampleModel> samples_of_1_2() {
+  std::vector<SampleModel> samples;
+  const auto add_blocks = [&](const char* name, unsigned depth, LeafFormat format, std::size_t outputs,
+                              std::uint32_t count, std::uint64_t seed) {
+    samples.push_back(block_sample(name, block_trees(depth, format, outputs, count, seed)));
+  };
+  add_blocks("blocks-branching-float32", 0, LeafFormat::Float32, 1, 80, 31);
+  add_blocks("blocks-branching-int16", 0, LeafFormat::Int16, 1, 16, 32);
+  add_blocks("blocks-branching-palette8", 0, LeafFormat::Palette8, 3, 32, 33);
+  add_blocks("blocks-branching-palette16", 0, LeafFormat::Palette16, 2, 48, 34);
+  add_blocks("blocks-symmetric-float32", 3, LeafFormat::Float32, 1, 80, 35);
+  add_blocks("blocks-symmetric-int16", 6, LeafFormat::Int16, 1, 16, 36);
+  add_blocks("blocks-symmetric-palette8", 8, LeafFormat::Palette8, 1, 16, 37);
+  add_blocks("blocks-symmetric-palette16", 4, LeafFormat::Palette16, 2, 48, 38);
+  samples.push_back(block_sample(
+      "categories-branching",
+      with_new_inputs(branching_trees(NodeFormat::Node4, LeafFormat::Palette8, 2, 39), true, 40)));
+  samples.push_back(block_sample(
+      "categories-symmetric", with_new_inputs(symmetric_trees(4, LeafFormat::Palette8, 1, 41), false, 42)));
+  samples.push_back(normalize_sample());
+  samples.push_back(session_block_sample("session-blocks-branching", 0, LeafFormat::Float32, 43));
+  samples.push_back(session_block_sample("session-blocks-symmetric", 4, LeafFormat::Int16, 44));
+  return samples;
+}
+
+}  // namespace
+
+std::vector<SampleModel> samples_of_format(std::uint32_t minor) {
+  return minor == 0 ? samples_of_1_0() : minor == 1 ? samples_of_1_1() : samples_of_1_2();
+}
+
+namespace {
+
+std::vector<SampleModel> samples_with(bool session) {
+  std::vector<SampleModel> samples;
+  for (std::uint32_t minor = 0; minor <= TONEARM_FORMAT_MINOR; ++minor)
+    for (SampleModel& sample : samples_of_format(minor))
+      if ((sample.model.session != nullptr) == session) samples.push_back(std::move(sample));
+  return samples;
+}
+
+}  // namespace
+
+std::vector<SampleModel> sample_models() { return samples_with(false); }
+std::vector<SampleModel> session_sample_models() { return samples_with(true); }
+
 SampleModel sample_model(std::string_view name) {
-  for (auto* samples : {sample_models, session_sample_models})
-    for (SampleModel& sample : samples())
+  for (std::uint32_t minor = 0; minor <= TONEARM_FORMAT_MINOR; ++minor)
+    for (SampleModel& sample : samples_of_format(minor))
       if (sample.name == name) return std::move(sample);
   throw std::invalid_argument("no sample model is called " + std::string(name));
 }

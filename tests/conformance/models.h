@@ -1,7 +1,7 @@
 #pragma once
 
-// One small model of every operator, encoder and format, made by hand: no trainer, no data. The golden
-// blobs of this format version are packed from them, and the tests of the runtime attack them.
+// One small model of every operator, encoder and format, made by hand: no trainer, no data. The golden blobs
+// of every format version are packed from them, and the tests of the runtime attack them.
 
 #include <tonearm/tonearm.h>
 #include <tonearm_schema/model_generated.h>
@@ -38,7 +38,10 @@ struct SampleModel {
   std::vector<SampleEvent> events = {};
 };
 
-/// Plain tables, of format 1.0, and session models, of format 1.1.
+/// What each minor format added: 0 plain tables, 1 session models, 2 blocks of trees, sets of categories,
+/// zeros that are missing, pivots, norms.
+std::vector<SampleModel> samples_of_format(std::uint32_t minor);
+/// Of all formats.
 std::vector<SampleModel> sample_models();
 std::vector<SampleModel> session_sample_models();
 SampleModel sample_model(std::string_view name);

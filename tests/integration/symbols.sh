@@ -1,8 +1,10 @@
 #!/bin/sh
-# symbols.sh LIBTONEARM.A: proves from the object code that the runtime allocates nothing, keeps no state,
-# needs no C++ library and no libm, and cannot clash with anything in the program that links it.
+# symbols.sh LIBTONEARM.A [INSTRUCTION_SET]...: proves from the object code that the runtime allocates nothing, keeps no state,
+# needs no C++ library and no libm, and cannot clash with anything in the program that links it; and that the
+# kernels for these instruction sets are its only code for them.
 set -eu
 library=$1
+shift
 failed=0
 
 # allow_none WHAT OFFENDERS: fails if there are any.
@@ -32,5 +34,15 @@ allow_none 'has common symbols' "$(nm "$library" | awk '$2 == "C" { print $3 }')
 
 allow_none 'defines names that are not its own' "$(echo "$defined" |
     grep -vE '^tonearm_|^_ZN?K?(7tonearm|19tonearm_flatbuffers)')"
+
+# A weak or inline function in an object for a newer processor could be the one that is linked for all. So each
+# defines nothing, weak or not, but functions named after its instruction set, and calls no function of ours.
+for set in "$@"; do
+    object=$(nm --print-file-name --extern-only "$library" | sed -n "s/^[^ ]*[:[]trees_$set\.[^ ]*: *//p")
+    own=$(echo "$object" | grep -cE " T tonearm_[a-z]+_$set\$" || true)
+    [ "$own" = 2 ] || { echo "$library has $own kernels for $set, not 2: binning and blocks"; failed=1; }
+    allow_none "has other symbols than kernels for $set in their object" "$(echo "$object" |
+        grep -vE " T tonearm_[a-z]+_$set\$|^ *U (mem(cpy|set)|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail)\$")"
+done
 
 exit $failed

@@ -6,7 +6,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <set>
@@ -14,6 +16,7 @@
 #include "base/random.h"
 #include "evaluate/blob.h"
 #include "folder.h"
+#include "kernels.h"
 
 namespace tonearm {
 namespace {
@@ -36,13 +39,13 @@ schema::ModelT empty_model(std::size_t columns) {
 }
 
 schema::ModelT model_of(const TrainedModel& trained, std::size_t columns,
-                        LeafStorage storage = LeafStorage::exact) {
+                        TreeStorage storage = LeafStorage::exact) {
   schema::ModelT model = empty_model(columns);
   append_predictor(model, trained, 0, columns, storage);
   return model;
 }
 
-Blob blob_of(const TrainedModel& trained, std::size_t columns, LeafStorage storage = LeafStorage::exact) {
+Blob blob_of(const TrainedModel& trained, std::size_t columns, TreeStorage storage = LeafStorage::exact) {
   schema::ModelT model = model_of(trained, columns, storage);
   return Blob(pack(model), "the test's blob");
 }
@@ -56,7 +59,39 @@ struct Shape {
   std::uint32_t thresholds;              // different ones of each feature
   bool chain = false;                    // every test follows the one before
   bool full = false;                     // every tree has all `leaves`, and none is a lone leaf
+  bool exotic = false;                   // sets of categories, zeros that are missing, thresholds below all
 };
+
+constexpr std::size_t set_count = 12;
+
+/// Sets of categories: of none and of many, and two that are the same.
+std::vector<CategorySplit> random_sets(Random& random) {
+  std::vector<CategorySplit> sets(set_count);
+  for (std::size_t i = 0; i < set_count; ++i) {
+    for (std::size_t count = i == 0 ? 0 : random.below(40); count > 0; --count)
+      sets[i].right.push_back(random.below(2) == 0);
+    sets[i].other_right = random.below(2) == 0;
+    sets[i].between_right = random.below(2) == 0;
+    sets[i].missing_right = random.below(2) == 0;
+  }
+  sets[5] = sets[3];
+  return sets;
+}
+
+TreeNode question(Random& random, const Shape& shape, const std::vector<std::vector<float>>& pools) {
+  TreeNode node;
+  const auto feature = random.below(static_cast<std::uint32_t>(shape.features));
+  node.feature = static_cast<std::int32_t>(feature);
+  node.threshold = pools[feature][random.below(static_cast<std::uint32_t>(pools[feature].size()))];
+  node.missing_left = random.below(2) == 0;
+  if (!shape.exotic) return node;
+  if (feature % 2 == 1 && random.below(4) != 0)
+    node.category_split = static_cast<std::int32_t>(random.below(set_count));
+  else if (random.below(8) == 0)
+    node.threshold = missing;
+  node.zero_is_missing = random.below(3) == 0;
+  return node;
+}
 
 /// `count` different thresholds, among them all that could be special.
 std::vector<float> threshold_pool(Random& random, std::uint32_t count) {
@@ -76,10 +111,7 @@ Tree grow(Random& random, const Shape& shape, const std::vector<std::vector<floa
         shape.chain ? open.size() - 1 : random.below(static_cast<std::uint32_t>(open.size()));
     const auto left = static_cast<std::int32_t>(tree.nodes.size());
     TreeNode& node = tree.nodes[open[pick]];
-    const auto feature = random.below(static_cast<std::uint32_t>(shape.features));
-    node.feature = static_cast<std::int32_t>(feature);
-    node.threshold = pools[feature][random.below(static_cast<std::uint32_t>(pools[feature].size()))];
-    node.missing_left = random.below(2) == 0;
+    node = question(random, shape, pools);
     node.left = left;
     node.right = left + 1;
     tree.nodes.resize(tree.nodes.size() + 2);
@@ -97,15 +129,11 @@ Tree grow_symmetric(Random& random, const Shape& shape, int depth,
                     const std::vector<std::vector<float>>& pools, const std::function<double()>& leaf_value) {
   Tree tree;
   for (int level = 0; level < depth; ++level) {
-    TreeNode question;
-    const auto feature = random.below(static_cast<std::uint32_t>(shape.features));
-    question.feature = static_cast<std::int32_t>(feature);
-    question.threshold = pools[feature][random.below(static_cast<std::uint32_t>(pools[feature].size()))];
-    question.missing_left = random.below(2) == 0;
+    TreeNode node = question(random, shape, pools);
     for (int i = 0; i < 1 << level; ++i) {
-      question.left = static_cast<std::int32_t>(2 * tree.nodes.size() + 1);
-      question.right = question.left + 1;
-      tree.nodes.push_back(question);
+      node.left = static_cast<std::int32_t>(2 * tree.nodes.size() + 1);
+      node.right = node.left + 1;
+      tree.nodes.push_back(node);
     }
   }
   for (int i = 0; i < 1 << depth; ++i) {
@@ -131,13 +159,15 @@ RandomEnsemble random_ensemble(Random& random, const Shape& shape, int depth,
     made.ensemble.trees.push_back(depth > 0 ? grow_symmetric(random, shape, depth, made.pools, leaf_value)
                                             : grow(random, shape, made.pools, leaf_value));
   made.ensemble.symmetric_depth = depth;
+  if (shape.exotic) made.ensemble.category_splits = random_sets(random);
   made.ensemble.base.clear();
   for (std::size_t k = 0; k < shape.outputs; ++k)
     made.ensemble.base.push_back(static_cast<double>(random.below(9)) - 4);
   return made;
 }
 
-/// On a threshold, one unit to either side of one, missing, infinite, zero, tiny, huge, or ordinary.
+/// On a threshold, one unit to either side of one, missing, infinite, zero, tiny, huge, a category or nearly
+/// one, or ordinary.
 std::vector<float> awkward_row(Random& random, const std::vector<std::vector<float>>& pools) {
   std::vector<float> row;
   for (const std::vector<float>& pool : pools) {
@@ -153,9 +183,17 @@ std::vector<float> awkward_row(Random& random, const std::vector<std::vector<flo
                             denormal,
                             -denormal,
                             huge,
-                            static_cast<float>(random.normal() * 100)};
+                            static_cast<float>(random.normal() * 100),
+                            1e-35f,
+                            -1e-35f,
+                            std::nextafterf(1e-35f, 1),
+                            static_cast<float>(random.below(42)),
+                            static_cast<float>(random.below(42)) + 0.5f,
+                            -1,
+                            -0.5f,
+                            1e9f};
     // Edges most of all.
-    row.push_back(values[random.below(2) == 0 ? random.below(3) : random.below(12)]);
+    row.push_back(values[random.below(2) == 0 ? random.below(3) : random.below(std::size(values))]);
   }
   return row;
 }
@@ -167,14 +205,32 @@ std::function<double()> whole_leaves(Random& random, std::int32_t largest) {
   };
 }
 
+/// Every kernel gives the bits of the first, which is the reference among them; returns those.
+std::vector<float> same_of_all_kernels(const std::vector<tonearm_model>& models, std::span<const float> row,
+                                       std::size_t outputs) {
+  std::vector<float> first(outputs);
+  std::vector<std::uint32_t> scratch(tonearm_scratch_size(&models[0]) / 4);
+  for (const tonearm_model& model : models) {
+    std::vector<float> out(outputs);
+    EXPECT_EQ(tonearm_evaluate(&model, row.data(), static_cast<std::uint32_t>(row.size()), scratch.data(),
+                               scratch.size() * 4, out.data()),
+              TONEARM_OK);
+    if (&model == &models[0]) first = out;
+    EXPECT_EQ(std::memcmp(first.data(), out.data(), outputs * 4), 0)
+        << "the kernel of CPU bit " << all_cpus()[static_cast<std::size_t>(&model - models.data())];
+  }
+  return first;
+}
+
 void expect_same_leaves(const RandomEnsemble& made, const Blob& blob, Random& random, int rows) {
-  std::vector<float> out(blob.outputs());
+  const std::vector<tonearm_model> models = opened_with_every_kernel(blob.bytes());
   for (int n = 0; n < rows; ++n) {
     const std::vector<float> row = awkward_row(random, made.pools);
-    blob.evaluate(row, out);
+    const std::vector<float> out = same_of_all_kernels(models, row, blob.outputs());
     const std::vector<double> expected = ensemble_scores(made.ensemble, row);
     for (std::size_t k = 0; k < out.size(); ++k)
       ASSERT_EQ(static_cast<double>(out[k]), expected[k]) << "row " << n << ", output " << k;
+    ASSERT_FALSE(testing::Test::HasNonfatalFailure());
   }
 }
 
@@ -196,6 +252,7 @@ const Shape shapes[] = {
     {"the most leaves that Node4 numbers", 3, 3, 1, 128, 40, false, true},
     {"one leaf more", 3, 3, 1, 129, 40, false, true},
     {"the most leaves that Node6 numbers", 3, 1, 1, 32768, 200, false, true},
+    {"every kind of question", 6, 40, 2, 60, 50, false, false, true},
 };
 
 TEST(BranchingTrees, EveryDecisionIsThatOfTheReference) {
@@ -210,7 +267,8 @@ TEST(BranchingTrees, EveryDecisionIsThatOfTheReference) {
         RandomEnsemble made = random_ensemble(random, shape, 0, whole_leaves(random, largest));
         // One leaf of 32767 makes int16's unit 1, so that these leaves are exact too.
         if (storage == LeafStorage::int16) made.ensemble.trees.back().nodes.back().value = 32767;
-        const Blob blob = blob_of({made.ensemble, {}}, shape.features, storage);
+        const Blob blob = blob_of({made.ensemble, {}}, shape.features, {storage, TreeLayout::walk});
+        ASSERT_EQ(first_operator(blob).kind_type(), schema::OperatorKind::BranchingTrees);
         const schema::BranchingTrees& packed = *first_operator(blob).kind_as_BranchingTrees();
         node_formats.insert(packed.node_format());
         leaf_formats.insert(packed.leaf_format());
@@ -232,16 +290,313 @@ TEST(SymmetricTrees, EveryDecisionIsThatOfTheReference) {
     for (const std::int32_t largest : {100, 2000, 30000})
       for (const LeafStorage storage : {LeafStorage::exact, LeafStorage::int16}) {
         SCOPED_TRACE("depth " + std::to_string(depth));
-        const Shape shape = {"", 7, 1 + random.below(40), 1 + random.below(3), 0, 300};
+        const Shape shape = {"",    7,     1 + random.below(40), 1 + random.below(3), 0, 300,
+                             false, false, depth % 2 == 0};
         RandomEnsemble made = random_ensemble(random, shape, depth, whole_leaves(random, largest));
         if (storage == LeafStorage::int16) made.ensemble.trees.back().nodes.back().value = 32767;
-        const Blob blob = blob_of({made.ensemble, {}}, shape.features, storage);
+        const Blob blob = blob_of({made.ensemble, {}}, shape.features, {storage, TreeLayout::walk});
+        ASSERT_EQ(first_operator(blob).kind_type(), schema::OperatorKind::SymmetricTrees);
         leaf_formats.insert(first_operator(blob).kind_as_SymmetricTrees()->leaf_format());
         expect_same_leaves(made, blob, random, 60);
         if (HasFatalFailure()) return;
       }
   EXPECT_EQ(leaf_formats.size(), 4u);
 }
+
+TEST(BlockTrees, EveryDecisionIsThatOfTheReference) {
+  Random random(4);
+  std::set<schema::LeafFormat> leaf_formats[2];
+  for (const int depth : {0, 0, 1, 2, 3, 5, 8})
+    for (const std::size_t trees : {1u, 15u, 16u, 17u, 63u, 64u, 65u, 130u})
+      for (const std::int32_t largest : {100, 300, 30000})
+        for (const LeafStorage storage : {LeafStorage::exact, LeafStorage::int16}) {
+          constexpr std::uint32_t most_leaves[] = {1, 2, 9, 31, 64};
+          const Shape shape = {"",
+                               4 + random.below(4),
+                               trees,
+                               1 + random.below(3),
+                               most_leaves[random.below(5)],
+                               20 + random.below(300),
+                               random.below(4) == 0,
+                               random.below(2) == 0,
+                               random.below(2) == 0};
+          SCOPED_TRACE("depth " + std::to_string(depth) + ", " + std::to_string(trees) + " trees of up to " +
+                       std::to_string(shape.leaves) + " leaves up to " + std::to_string(largest));
+          RandomEnsemble made = random_ensemble(random, shape, depth, whole_leaves(random, largest));
+          if (storage == LeafStorage::int16) made.ensemble.trees.back().nodes.back().value = 32767;
+          const Blob blob = blob_of({made.ensemble, {}}, shape.features, storage);
+          ASSERT_EQ(first_operator(blob).kind_type(), schema::OperatorKind::BlockTrees);
+          const schema::BlockTrees& packed = *first_operator(blob).kind_as_BlockTrees();
+          EXPECT_EQ(packed.depth(), depth);
+          EXPECT_EQ(packed.trees(), (trees + 15) / 16 * 16);
+          leaf_formats[depth > 0].insert(packed.leaf_format());
+          expect_same_leaves(made, blob, random, 25);
+          if (HasFatalFailure()) return;
+        }
+  for (const auto& formats : leaf_formats) EXPECT_EQ(formats.size(), 4u);
+}
+
+TEST(BlockTrees, WhatDoesNotFitIsWalked) {
+  Random random(5);
+  struct Case {
+    Shape shape;
+    int depth;
+    schema::OperatorKind kind;
+  };
+  for (const Case& c :
+       {Case{{"64 leaves", 5, 20, 1, 64, 50, false, true}, 0, schema::OperatorKind::BlockTrees},
+        {{"65 leaves", 5, 20, 1, 65, 50, false, true}, 0, schema::OperatorKind::BranchingTrees},
+        {{"8 levels", 5, 20, 1, 0, 50}, 8, schema::OperatorKind::BlockTrees},
+        {{"9 levels", 5, 20, 1, 0, 50}, 9, schema::OperatorKind::SymmetricTrees},
+        {{"many slices", 400, 300, 1, 20, 9}, 0, schema::OperatorKind::BranchingTrees}}) {
+    SCOPED_TRACE(c.shape.name);
+    const RandomEnsemble made = random_ensemble(random, c.shape, c.depth, whole_leaves(random, 100));
+    const Blob blob = blob_of({made.ensemble, {}}, c.shape.features);
+    EXPECT_EQ(first_operator(blob).kind_type(), c.kind);
+    expect_same_leaves(made, blob, random, 100);
+  }
+}
+
+// A stump for each threshold, whose right leaf is 1: the score is the number of thresholds below the value.
+TEST(Trees, AnAxisIsSearchedExactlyWhateverItsLength) {
+  Random random(6);
+  for (const std::size_t count :
+       {1u,   15u,  16u,  17u,  31u,   32u,   33u,   254u,  255u,  256u,   257u,   271u,
+        272u, 273u, 510u, 511u, 4095u, 4096u, 4097u, 4353u, 8191u, 65279u, 65280u, 65281u}) {
+    SCOPED_TRACE(count);
+    TreeEnsemble ensemble;
+    std::vector<float> thresholds;
+    float threshold = -static_cast<float>(count) / 16;
+    for (std::size_t i = 0; i < count; ++i) {
+      thresholds.push_back(threshold);
+      ensemble.trees.push_back({{{0, threshold, false, 1, 2, 0}, {}, {-1, 0, true, -1, -1, 1}}});
+      // Neighbours in float32 as well as far ones.
+      threshold = random.below(3) == 0 ? std::nextafterf(threshold, infinity) : threshold + 0.125f;
+    }
+    const Blob blob = blob_of({ensemble, {}}, 1);
+    EXPECT_EQ(first_operator(blob).kind_type(),
+              count <= 255 * 256 ? schema::OperatorKind::BlockTrees : schema::OperatorKind::BranchingTrees);
+    const std::vector<tonearm_model> models = opened_with_every_kernel(blob.bytes());
+    const auto expect_rank = [&](float value, std::size_t expected) {
+      ASSERT_EQ(same_of_all_kernels(models, {&value, 1}, 1)[0], static_cast<float>(expected)) << value;
+    };
+    const std::size_t step = count / 300 + 1;
+    for (std::size_t i = 0; i < count; i += count - i <= 20 || i < 20 ? 1 : step) {
+      const auto below = [&](float value) {
+        return static_cast<std::size_t>(std::lower_bound(thresholds.begin(), thresholds.end(), value) -
+                                        thresholds.begin());
+      };
+      for (const float value : {thresholds[i], std::nextafterf(thresholds[i], infinity),
+                                std::nextafterf(thresholds[i], -infinity)})
+        expect_rank(value, below(value));
+    }
+    expect_rank(-infinity, 0);
+    expect_rank(infinity, count);
+    expect_rank(missing, count);  // goes right everywhere
+    if (HasFatalFailure()) return;
+  }
+}
+
+// --- Questions beyond "at most the threshold" ---------------------------------------------------------
+
+TreeNode leaf_of(double value) {
+  TreeNode leaf;
+  leaf.value = value;
+  return leaf;
+}
+
+/// Asks one question in blocks and in walks: 1 is left, 2 is right.
+class OneQuestion {
+ public:
+  OneQuestion(TreeNode node, std::vector<CategorySplit> splits = {}) {
+    node.left = 1, node.right = 2;
+    TreeEnsemble ensemble;
+    ensemble.trees.push_back({{node, leaf_of(1), leaf_of(2)}});
+    ensemble.category_splits = std::move(splits);
+    for (const TreeLayout layout : {TreeLayout::automatic, TreeLayout::walk})
+      blobs_.push_back(
+          std::make_unique<Blob>(blob_of_bytes({ensemble, {}}, {LeafStorage::exact, layout}), "a question"));
+  }
+  float answer(float x) const {
+    std::vector<float> answers;
+    for (const auto& blob : blobs_)
+      answers.push_back(same_of_all_kernels(opened_with_every_kernel(blob->bytes()), {&x, 1}, 1)[0]);
+    EXPECT_EQ(answers[0], answers[1]) << x;
+    return answers[0];
+  }
+
+ private:
+  static std::vector<unsigned char> blob_of_bytes(const TrainedModel& trained, TreeStorage storage) {
+    schema::ModelT model = model_of(trained, 1, storage);
+    return pack(model);
+  }
+  std::vector<std::unique_ptr<Blob>> blobs_;
+};
+
+TEST(CategorySplits, ANumberStandsForTheCategoryThatItIsTruncatedTo) {
+  for (int bits = 0; bits < 8; ++bits) {
+    CategorySplit split;
+    split.right = {true, false, false, true, true};
+    split.other_right = (bits & 1) != 0;
+    split.between_right = (bits & 2) != 0;
+    split.missing_right = (bits & 4) != 0;
+    TreeNode node;
+    node.feature = 0;
+    node.category_split = 0;
+    node.zero_is_missing = true;  // says nothing of categories
+    const OneQuestion question(node, {split});
+    const auto side = [](bool right) { return right ? 2.0f : 1.0f; };
+    for (std::size_t c = 0; c < split.right.size(); ++c) {
+      const auto category = static_cast<float>(c);
+      EXPECT_EQ(question.answer(category), side(split.right[c])) << c;
+      EXPECT_EQ(question.answer(category + 0.75f), side(split.right[c])) << c;
+      EXPECT_EQ(question.answer(std::nextafterf(category + 1, 0)), side(split.right[c])) << c;
+    }
+    EXPECT_EQ(question.answer(-0.0f), side(true));
+    EXPECT_EQ(question.answer(denormal), side(true));
+    for (const float between : {-denormal, -1e-35f, -0.5f, std::nextafterf(-1, 0)})
+      EXPECT_EQ(question.answer(between), side(split.between_right)) << between;
+    for (const float other :
+         {5.0f, 5.5f, 1e9f, 3e9f, 1e19f, huge, infinity, -1.0f, -2.0f, -1e10f, -huge, -infinity})
+      EXPECT_EQ(question.answer(other), side(split.other_right)) << other;
+    for (const float nothing : {missing, -missing})
+      EXPECT_EQ(question.answer(nothing), side(split.missing_right));
+  }
+}
+
+TEST(MissingZeros, NumbersUpToATinyOneAreMissing) {
+  for (const bool missing_left : {false, true})
+    for (const float threshold : {-infinity, -1.0f, -1e-35f, 0.0f, 1e-35f, 1.0f, infinity}) {
+      TreeNode node;
+      node.feature = 0;
+      node.threshold = threshold;
+      node.missing_left = missing_left;
+      node.zero_is_missing = true;
+      const OneQuestion question(node);
+      for (const float x : {0.0f, -0.0f, denormal, -denormal, 1e-35f, -1e-35f, missing})
+        EXPECT_EQ(question.answer(x), missing_left ? 1 : 2) << x << " <= " << threshold;
+      for (const float x :
+           {std::nextafterf(1e-35f, 1), std::nextafterf(-1e-35f, -1), 1.0f, -1.0f, infinity, -infinity})
+        EXPECT_EQ(question.answer(x), x <= threshold ? 1 : 2) << x << " <= " << threshold;
+    }
+}
+
+TEST(NanThresholds, OnlyWhatIsMissingGoesLeft) {
+  for (const bool missing_left : {false, true})
+    for (const bool zero_is_missing : {false, true}) {
+      TreeNode node;
+      node.feature = 0;
+      node.threshold = missing;
+      node.missing_left = missing_left;
+      node.zero_is_missing = zero_is_missing;
+      const OneQuestion question(node);
+      EXPECT_EQ(question.answer(missing), missing_left ? 1 : 2);
+      EXPECT_EQ(question.answer(0), missing_left && zero_is_missing ? 1 : 2);
+      for (const float x : {-infinity, -huge, -1.0f, 1e-34f, 1.0f, huge, infinity})
+        EXPECT_EQ(question.answer(x), 2) << x;
+    }
+}
+
+// --- Trees that are symmetric without saying so -------------------------------------------------------
+
+/// The same tree with its nodes in another order.
+Tree shuffled(Random& random, const Tree& tree) {
+  std::vector<std::int32_t> place(tree.nodes.size()), order;
+  std::vector<std::int32_t> open = {0};
+  while (!open.empty()) {
+    std::swap(open[random.below(static_cast<std::uint32_t>(open.size()))], open.back());
+    const std::int32_t at = open.back();
+    open.pop_back();
+    place[static_cast<std::size_t>(at)] = static_cast<std::int32_t>(order.size());
+    order.push_back(at);
+    const TreeNode& node = tree.nodes[static_cast<std::size_t>(at)];
+    if (node.feature >= 0) open.insert(open.end(), {node.left, node.right});
+  }
+  Tree result;
+  for (const std::int32_t at : order) {
+    TreeNode node = tree.nodes[static_cast<std::size_t>(at)];
+    if (node.feature >= 0) {
+      node.left = place[static_cast<std::size_t>(node.left)];
+      node.right = place[static_cast<std::size_t>(node.right)];
+    }
+    result.nodes.push_back(node);
+  }
+  return result;
+}
+
+/// Trees of these depths, in any order of their nodes, that do not say that they are symmetric.
+RandomEnsemble disguised(Random& random, const Shape& shape, const std::vector<int>& depths) {
+  RandomEnsemble made = random_ensemble(random, shape, 1, whole_leaves(random, 100));
+  made.ensemble.symmetric_depth = 0;
+  made.ensemble.trees.clear();
+  for (std::size_t i = 0; i < shape.trees * shape.outputs; ++i)
+    made.ensemble.trees.push_back(shuffled(random, grow_symmetric(random, shape, depths[i % depths.size()],
+                                                                  made.pools, whole_leaves(random, 100))));
+  return made;
+}
+
+TEST(Symmetric, TreesThatAskOneQuestionALevelAreFound) {
+  Random random(8);
+  struct Case {
+    const char* what;
+    std::vector<int> depths;
+    int found;  // the depth of the symmetric trees; 0: they stay what they are
+  };
+  for (const Case& c : {Case{"two levels", {2}, 2},
+                        {"eight levels", {8}, 8},
+                        {"nine levels", {9}, 0},
+                        {"of one and two levels", {2, 1, 2}, 2},
+                        {"with lone leaves", {3, 3, 0, 3, 2}, 3},
+                        {"stumps", {1}, 0},
+                        {"lone leaves", {0}, 0},
+                        {"mostly shallower, so larger if they were", {5, 2, 2, 2}, 0}})
+    for (const bool exotic : {false, true})
+      for (const TreeLayout layout : {TreeLayout::automatic, TreeLayout::walk}) {
+        SCOPED_TRACE(c.what);
+        const Shape shape = {"", 6, 30, 2, 0, 40, false, false, exotic};
+        const RandomEnsemble made = disguised(random, shape, c.depths);
+        const Blob blob = blob_of({made.ensemble, {}}, shape.features, {LeafStorage::exact, layout});
+        const schema::Operator& op = first_operator(blob);
+        if (layout == TreeLayout::walk) {
+          EXPECT_EQ(op.kind_type(), c.found > 0 ? schema::OperatorKind::SymmetricTrees
+                                                : schema::OperatorKind::BranchingTrees);
+        } else if (c.depths[0] < 9) {
+          ASSERT_EQ(op.kind_type(), schema::OperatorKind::BlockTrees);
+          EXPECT_EQ(op.kind_as_BlockTrees()->depth(), c.found);
+        }
+        expect_same_leaves(made, blob, random, 60);
+        if (HasFatalFailure()) return;
+      }
+}
+
+TEST(Symmetric, OneOtherQuestionIsEnoughToStayBranching) {
+  Random random(9);
+  const Shape shape = {"", 6, 20, 1, 0, 40};
+  RandomEnsemble made = disguised(random, shape, {3});
+  for (TreeNode& node : made.ensemble.trees[11].nodes)
+    if (node.feature >= 0 && &node != made.ensemble.trees[11].nodes.data()) {
+      node.missing_left = !node.missing_left;
+      break;
+    }
+  const Blob blob = blob_of({made.ensemble, {}}, shape.features);
+  EXPECT_EQ(first_operator(blob).kind_as_BlockTrees()->depth(), 0);
+  expect_same_leaves(made, blob, random, 60);
+}
+
+// SymmetricTrees number slices by a byte: those that were found, rather than asked for, are then left as they
+// are.
+TEST(Symmetric, TreesWithTooManySlicesStayBranching) {
+  Random random(10);
+  const Shape shape = {"", 400, 300, 1, 0, 9};
+  const RandomEnsemble made = disguised(random, shape, {3});
+  for (const TreeLayout layout : {TreeLayout::automatic, TreeLayout::walk}) {
+    const Blob blob = blob_of({made.ensemble, {}}, shape.features, {LeafStorage::exact, layout});
+    EXPECT_EQ(first_operator(blob).kind_type(), schema::OperatorKind::BranchingTrees);
+    expect_same_leaves(made, blob, random, 60);
+  }
+}
+
+// --- Rounding ----------------------------------------------------------------------------------------
 
 // Real leaves: every leaf rounds once, its lane once per tree, and the lanes four times.
 TEST(Trees, ScoresAreWithinTheRoundingOfFloat32) {
@@ -260,14 +615,47 @@ TEST(Trees, ScoresAreWithinTheRoundingOfFloat32) {
       const double rounding = std::numeric_limits<float>::epsilon() / 2;
       const double bound = 200 * unit / 2 + rounding * (200 * 0.1 * largest + 1.7) * (1 + 13 + 4 + 3);
       const Blob blob = blob_of({made.ensemble, {}}, shape.features, storage);
-      std::vector<float> out(2);
+      const std::vector<tonearm_model> models = opened_with_every_kernel(blob.bytes());
       for (int n = 0; n < 300; ++n) {
         const std::vector<float> row = awkward_row(random, made.pools);
-        blob.evaluate(row, out);
+        const std::vector<float> out = same_of_all_kernels(models, row, 2);
         const std::vector<double> expected = ensemble_scores(made.ensemble, row);
         for (std::size_t k = 0; k < 2; ++k) ASSERT_NEAR(out[k], expected[k], bound) << "row " << n;
       }
     }
+}
+
+TEST(ScoreRounding, BoundsWhatIsMeasuredAndIsNotFarAboveIt) {
+  Random random(11);
+  // Leaves of one sign, so that sums are as large as the bound takes them to be.
+  const std::pair<const char*, std::function<double()>> kinds[] = {
+      {"about one", [&] { return 1 + random.uniform() / 4; }},
+      {"rounded down in float32", [&] { return 1 + (random.below(1000) + 0.49) * 0x1p-23; }},
+      {"large", [&] { return -3e8 * (1 + random.uniform()); }},
+      {"small", [&] { return 1e-6 * (1 + random.uniform()); }}};
+  for (const auto& [name, leaf] : kinds)
+    for (const std::size_t trees : {1u, 17u, 300u})
+      for (const int depth : {0, 4})
+        for (const TreeStorage storage : {TreeStorage(LeafStorage::exact), TreeStorage(LeafStorage::int16),
+                                          TreeStorage(LeafStorage::exact, TreeLayout::walk)}) {
+          const Shape shape = {"", 6, trees, 2, 16, 60, false, true};
+          RandomEnsemble made = random_ensemble(random, shape, depth, leaf);
+          made.ensemble.scale = 0.3;
+          made.ensemble.base = {0.1, -0.7 * leaf()};
+          const double bound = score_rounding(made.ensemble, storage.leaves);
+          const Blob blob = blob_of({made.ensemble, {}}, shape.features, storage);
+          std::vector<float> out(2);
+          double largest = 0;
+          for (int n = 0; n < 150; ++n) {
+            const std::vector<float> row = awkward_row(random, made.pools);
+            blob.evaluate(row, out);
+            const std::vector<double> expected = ensemble_scores(made.ensemble, row);
+            for (std::size_t k = 0; k < 2; ++k)
+              largest = std::max(largest, std::abs(static_cast<double>(out[k]) - expected[k]));
+          }
+          EXPECT_LE(largest, bound) << name << ", " << trees << " trees, depth " << depth;
+          EXPECT_GE(50 * largest, bound) << name << ", " << trees << " trees, depth " << depth;
+        }
 }
 
 TEST(Trees, OneThresholdSplitsTheNumbersExactlyBehindIt) {
@@ -395,6 +783,28 @@ TEST(Pack, TheSameModelGivesTheSameBytes) {
   EXPECT_EQ(bytes(), bytes());
 }
 
+TEST(Pack, ModelsNeedNoNewerLibraryThanWhatIsInThem) {
+  TreeNode plain, below_all, zero, category;
+  for (TreeNode* node : {&plain, &below_all, &zero, &category})
+    node->feature = 0, node->left = 1, node->right = 2;
+  below_all.threshold = missing;
+  zero.zero_is_missing = true;
+  category.category_split = 0;
+  const auto needed = [](const TreeNode& node, TreeLayout layout) {
+    TreeEnsemble ensemble;
+    ensemble.trees.push_back({{node, leaf_of(1), leaf_of(2)}});
+    ensemble.category_splits.push_back({{true}});
+    schema::ModelT model = model_of({ensemble, {}}, 1, {LeafStorage::exact, layout});
+    pack(model);
+    EXPECT_EQ(model.format_minor, model.runtime_minimum == 100 ? 0 : 2);
+    return model.runtime_minimum;
+  };
+  EXPECT_EQ(needed(plain, TreeLayout::walk), 100u);
+  for (const TreeNode& node : {below_all, zero, category}) EXPECT_EQ(needed(node, TreeLayout::walk), 300u);
+  for (const TreeNode& node : {plain, below_all, zero, category})
+    EXPECT_EQ(needed(node, TreeLayout::automatic), 300u);
+}
+
 TEST(Pack, GoldenRowsWithoutAFiniteAnswerAreLeftOut) {
   LinearModel linear;
   linear.weights = Eigen::VectorXd::Ones(2);
@@ -427,6 +837,31 @@ TEST(Pack, MoreSlotsThanTheFormatHasAreRefused) {
                          append_predictor(model, {network, {}}, 0, 2, LeafStorage::exact);
                        }),
                        "65535"));
+}
+
+TEST(CategorySplits, ATableOfManyHighCategoriesIsRefused) {
+  const auto ensemble_of = [](std::size_t sets, std::size_t categories) {
+    TreeEnsemble ensemble;
+    for (std::size_t i = 0; i < sets; ++i) {
+      CategorySplit split;
+      split.right.assign(categories, false);
+      split.right[i] = true;
+      ensemble.category_splits.push_back(std::move(split));
+      TreeNode node;
+      node.feature = 0;
+      node.category_split = static_cast<std::int32_t>(i);
+      node.left = 1;
+      node.right = 2;
+      ensemble.trees.push_back({{node, TreeNode{}, TreeNode{}}});
+    }
+    return ensemble;
+  };
+  const auto append = [&](std::size_t sets, std::size_t categories) {
+    schema::ModelT model = empty_model(1);
+    append_trees(model, ensemble_of(sets, categories), 0, 1, LeafStorage::exact);
+  };
+  append(100, 80000);
+  EXPECT_TRUE(contains(error_of([&] { append(100, 90000); }), "more than 8 MB"));
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "base/random.h"
 #include "conformance/models.h"
 #include "emit/emit.h"
+#include "kernels.h"
 
 namespace tonearm {
 namespace {
@@ -59,10 +60,10 @@ Bytes repacked(const Bytes& bytes, const Change& change) {
 }
 
 tonearm_diagnostic open(tonearm_model& model, const unsigned char* blob, std::size_t size,
-                        bool skip_crc = false) {
+                        bool skip_crc = false, std::uint32_t cpu = 0) {
   tonearm_diagnostic diagnostic{};
   diagnostic.struct_size = sizeof diagnostic;
-  const tonearm_open_options options = {sizeof options, skip_crc ? 1u : 0u};
+  const tonearm_open_options options = {sizeof options, skip_crc ? 1u : 0u, cpu};
   const tonearm_status status = tonearm_model_open(&model, blob, size, &options, &diagnostic);
   EXPECT_EQ(status, diagnostic.status);
   return diagnostic;
@@ -135,13 +136,15 @@ void exercise(const tonearm_model& model, Random& random) {
   for (std::size_t i = 0; i < guard; ++i) ASSERT_EQ(scratch[size + i], 0xa5);
 }
 
-/// The bytes alone in a block of the heap: either refused with a reason, or safe. Returns whether they
-/// opened.
+/// The bytes alone in a block of the heap: either refused with a reason, or safe, whatever the kernels.
+/// Returns whether they opened.
 bool attack(const Bytes& bytes, bool skip_crc, Random& random) {
   const std::unique_ptr<unsigned char[]> blob(new unsigned char[bytes.size()]);
   std::copy(bytes.begin(), bytes.end(), blob.get());
   tonearm_model model;
-  const tonearm_diagnostic diagnostic = open(model, blob.get(), bytes.size(), skip_crc);
+  static const std::vector<std::uint32_t> cpus = all_cpus();
+  const std::uint32_t cpu = cpus[random.below(static_cast<std::uint32_t>(cpus.size()))];
+  const tonearm_diagnostic diagnostic = open(model, blob.get(), bytes.size(), skip_crc, cpu);
   if (diagnostic.status == TONEARM_OK) {
     exercise(model, random);
     return true;
@@ -198,6 +201,7 @@ TEST(Damage, EveryBitFlipped) {
     // Of the session models the smallest, which has every encoder of theirs, for time.
     if (sample.model.session != nullptr && sample.name != "session-encoders") continue;
     Bytes bytes = golden_blob(sample);
+    if (schema::GetModel(bytes.data())->format_minor() == TONEARM_FORMAT_MINOR) continue;  // below
     for (std::size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
       bytes[bit / 8] ^= static_cast<unsigned char>(1 << bit % 8);
       // The checksum finds every one of them; without it, what opens is safe.
@@ -206,6 +210,31 @@ TEST(Damage, EveryBitFlipped) {
       ++(attack(bytes, true, random) ? opened : refused);
       if (HasFailure()) return;
       bytes[bit / 8] ^= static_cast<unsigned char>(1 << bit % 8);
+    }
+  }
+  EXPECT_GT(opened, 10000u);
+  EXPECT_GT(refused, 10000u);
+}
+
+// As a forger would: with the checksum that belongs to the changed bytes.
+TEST(Damage, EveryByteOfTheNewestFormatChanged) {
+  Random random(6);
+  std::size_t opened = 0, refused = 0;
+  for (const SampleModel& sample : samples_of_format(TONEARM_FORMAT_MINOR)) {
+    SCOPED_TRACE(sample.name);
+    const Bytes whole = golden_blob(sample);
+    const std::size_t crc_at = place_of(whole, schema::Model::VT_CRC32);
+    Bytes bytes = whole;
+    for (std::size_t at = 0; at < whole.size(); ++at) {
+      const int old = whole[at];
+      for (const int value : {random.below(2) == 0 ? 0 : 255, old + 1, old ^ 1 << random.below(8)}) {
+        bytes[at] = static_cast<unsigned char>(value);
+        if (bytes[at] == old) continue;
+        seal(bytes, whole.size(), crc_at);
+        ++(attack(bytes, false, random) ? opened : refused);
+        if (HasFailure()) return;
+      }
+      bytes[at] = whole[at];
     }
   }
   EXPECT_GT(opened, 10000u);
@@ -340,8 +369,11 @@ TEST(Open, RefusesBulkArraysThatAreNotAligned) {
   const auto branching_inputs = [](const schema::Model& model) -> const void* {
     return model.operators()->Get(0)->kind_as_BranchingTrees()->inputs();
   };
+  const auto block_inputs = [](const schema::Model& model) -> const void* {
+    return model.operators()->Get(0)->kind_as_BlockTrees()->inputs();
+  };
   const auto golden = [](const schema::Model& model) -> const void* { return model.golden(); };
-  using schema::BranchingTrees, schema::SymmetricTrees;
+  using schema::BranchingTrees, schema::SymmetricTrees, schema::BlockTrees;
   struct Case {
     const char* sample;
     const char* part;
@@ -367,7 +399,14 @@ TEST(Open, RefusesBulkArraysThatAreNotAligned) {
         Case{"branching-node8-palette8", "trees.palette", kind, BranchingTrees::VT_PALETTE, 4},
         Case{"symmetric-int16", "trees.splits", kind, SymmetricTrees::VT_SPLITS, 1},
         Case{"symmetric-int16", "trees.leaves", kind, SymmetricTrees::VT_LEAVES, 1},
-        Case{"symmetric-palette8", "trees.palette", kind, SymmetricTrees::VT_PALETTE, 4}}) {
+        Case{"symmetric-palette8", "trees.palette", kind, SymmetricTrees::VT_PALETTE, 4},
+        Case{"blocks-branching-palette8", "trees.nodes", kind, BlockTrees::VT_NODES, 1},
+        Case{"blocks-branching-palette8", "trees.leaves", kind, BlockTrees::VT_LEAVES, 1},
+        Case{"blocks-branching-palette8", "trees.palette", kind, BlockTrees::VT_PALETTE, 4},
+        Case{"blocks-branching-palette8", "trees.inputs.pivot_begin", block_inputs,
+             schema::TreeInputs::VT_PIVOT_BEGIN, 4},
+        Case{"blocks-branching-palette8", "trees.inputs.pivots", block_inputs, schema::TreeInputs::VT_PIVOTS,
+             4}}) {
     for (const std::size_t misplaced : {0u, 4u, 8u, 12u}) {
       Bytes bytes = golden_blob(sample_model(c.sample));
       const auto* table = static_cast<const flatbuffers::Table*>(c.table(*schema::GetModel(bytes.data())));
@@ -405,6 +444,8 @@ schema::OperatorT& op(ModelT& model, std::size_t i = 0) { return *model.operator
 schema::BranchingTreesT& branching(ModelT& model) { return *op(model).kind.AsBranchingTrees(); }
 schema::SymmetricTreesT& symmetric(ModelT& model) { return *op(model).kind.AsSymmetricTrees(); }
 schema::TreeInputsT& axes(ModelT& model) { return *branching(model).inputs; }
+schema::BlockTreesT& blocks(ModelT& model) { return *op(model).kind.AsBlockTrees(); }
+schema::TreeInputsT& block_axes(ModelT& model) { return *blocks(model).inputs; }
 schema::AffineT& affine(ModelT& model) { return *op(model).kind.AsAffine(); }
 schema::CalibrateT& calibrate(ModelT& model) { return *op(model, 1).kind.AsCalibrate(); }
 
@@ -429,6 +470,38 @@ void resize_last(ModelT& model, std::uint16_t length) {
   model.features.back()->output_length = length;
   for (const auto& later : model.operators) ++later->output_offset;
   ++op(model).input_length, ++op(model, 1).input_offset, ++model.output_offset;
+}
+
+/// Byte i (slice, bin, first leaf, left leaves) of a node in the first block, 64 trees wide, of branching
+/// trees.
+std::uint8_t& block_byte(ModelT& model, std::size_t tree, std::size_t node, std::size_t i) {
+  return blocks(model).nodes[64 + (4 * node + i) * 64 + tree];
+}
+
+/// A tree of the first block of which the second node is the left child of the first.
+std::size_t tree_with_left_child(ModelT& model) {
+  for (std::size_t tree = 0; tree < 64; ++tree)
+    if (blocks(model).nodes[tree] > 1 && block_byte(model, tree, 0, 3) > 1) return tree;
+  ADD_FAILURE() << "no tree has a left child";
+  return 0;
+}
+
+/// The pivots of `tempo`, the third axis: 16 of a higher level, then 32 of a lower.
+std::int32_t& pivot(ModelT& model, std::size_t i) {
+  return block_axes(model).pivots[block_axes(model).pivot_begin[2] + i];
+}
+
+/// As unsort_levels, of the block behind 16 context trees, which is 64 wide.
+void unsort_block_levels(schema::BlockTreesT& trees) {
+  std::uint8_t* rows = trees.nodes.data() + std::size_t{16} * 2 * trees.depth;
+  for (unsigned level = 1; level < trees.depth; ++level)
+    for (std::size_t tree = 0; tree < 64; ++tree) {
+      std::uint8_t* before = rows + (level - 1) * 128 + tree;
+      if (before[0] >= trees.inputs->context_slices || before[128] < trees.inputs->context_slices) continue;
+      std::swap(before[0], before[128]);
+      return;
+    }
+  FAIL() << "no tree asks of the context and of a candidate";
 }
 
 /// In some tree, a level of a candidate's axis comes before one of a context axis.
@@ -606,7 +679,7 @@ const Rule rules[] = {
        trees.node_format = schema::NodeFormat::Node4;
        trees.tree_nodes = trees.tree_leaves = {0};
        trees.nodes.clear();
-       for (std::uint32_t tree = 1; tree <= 65536; ++tree) {
+       for (std::uint32_t tree = 1; tree <= 65537; ++tree) {
          trees.tree_nodes.push_back(tree);
          trees.tree_leaves.push_back(tree);
          trees.nodes.insert(trees.nodes.end(), {0, 255, 0x80, 0x80});
@@ -738,6 +811,144 @@ const Rule rules[] = {
     {"session-symmetric", "trees.context_trees", [](ModelT& m) { symmetric(m).context_trees = 1000; }},
     {"session-symmetric", "trees.context_trees", [](ModelT& m) { symmetric(m).context_trees = 8; }},
     {"session-symmetric", "trees.splits", [](ModelT& m) { unsort_levels(symmetric(m)); }},
+    // Pivots and sets of categories. Axes: 0 and 1 loudness, 2 tempo with 300 thresholds, 3 key, 4 year with 40,
+    // 5 loudness, 6 tempo; category axes: 0 key with 4 categories and 3 sets, 1 year with 6 and 2.
+    {"blocks-branching-float32", "trees.inputs.pivots", [](ModelT& m) { block_axes(m).pivot_begin.clear(), block_axes(m).thresholds.resize(block_axes(m).threshold_begin.back()); }},
+    {"blocks-branching-float32", "trees.inputs.threshold_begin", [](ModelT& m) { block_axes(m).pivot_begin.clear(); }},
+    {"blocks-branching-float32", "trees.inputs.threshold_begin", [](ModelT& m) { block_axes(m).thresholds.pop_back(); }},
+    {"blocks-branching-float32", "trees.inputs.threshold_begin", [](ModelT& m) { block_axes(m).thresholds.push_back(INT32_MAX); }},
+    {"blocks-branching-float32", "trees.inputs.threshold_begin", [](ModelT& m) { block_axes(m).threshold_begin.back() = UINT32_MAX - 14; }},
+    {"blocks-branching-float32", "trees.inputs.pivot_begin", [](ModelT& m) { block_axes(m).pivot_begin.pop_back(); }},
+    {"blocks-branching-float32", "trees.inputs.pivot_begin", [](ModelT& m) { block_axes(m).pivot_begin.push_back(block_axes(m).pivot_begin.back()); }},
+    {"blocks-branching-float32", "trees.inputs.pivot_begin", [](ModelT& m) { block_axes(m).pivot_begin[0] = 16; }},
+    {"blocks-branching-float32", "trees.inputs.pivot_begin", [](ModelT& m) { ++block_axes(m).pivot_begin.back(); }},
+    {"blocks-branching-float32", "trees.inputs.pivot_begin", [](ModelT& m) { block_axes(m).pivots.pop_back(); }},
+    {"blocks-branching-float32", "trees.inputs.pivot_begin", [](ModelT& m) { block_axes(m).pivots.clear(); }},
+    {"blocks-branching-float32", "trees.inputs.pivot_begin", [](ModelT& m) { block_axes(m).pivot_begin[3] -= 16; }},
+    {"blocks-branching-float32", "trees.inputs.pivot_begin", [](ModelT& m) { block_axes(m).pivot_begin[3] += 16; }},
+    {"blocks-branching-float32", "trees.inputs.pivot_begin", [](ModelT& m) { block_axes(m).pivot_begin[1] = UINT32_MAX; }},
+    {"blocks-branching-float32", "trees.inputs.pivot_begin", [](ModelT& m) { block_axes(m).pivot_begin[3] = UINT32_MAX - 47; }},
+    {"blocks-branching-float32", "trees.inputs.pivots", [](ModelT& m) { ++pivot(m, 0); }},
+    {"blocks-branching-float32", "trees.inputs.pivots", [](ModelT& m) { --pivot(m, 1); }},
+    {"blocks-branching-float32", "trees.inputs.pivots", [](ModelT& m) { pivot(m, 15) = 0; }},
+    {"blocks-branching-float32", "trees.inputs.pivots", [](ModelT& m) { --pivot(m, 16); }},
+    {"blocks-branching-float32", "trees.inputs.pivots", [](ModelT& m) { ++pivot(m, 16 + 17); }},
+    {"blocks-branching-float32", "trees.inputs.pivots", [](ModelT& m) { pivot(m, 16 + 18) = pivot(m, 16 + 17); }},
+    {"blocks-branching-float32", "trees.inputs.pivots", [](ModelT& m) { --pivot(m, 16 + 31); }},
+    {"blocks-branching-float32", "trees.inputs.pivots", [](ModelT& m) { ++pivot(m, 48); }},
+    {"blocks-branching-float32", "trees.inputs.category_counts", [](ModelT& m) { block_axes(m).category_counts.pop_back(); }},
+    {"blocks-branching-float32", "trees.inputs.category_counts", [](ModelT& m) { block_axes(m).category_slots.pop_back(); }},
+    {"blocks-branching-float32", "trees.inputs.category_counts", [](ModelT& m) { block_axes(m).category_slots.clear(); }},
+    {"blocks-branching-float32", "trees.inputs.category_slices", [](ModelT& m) { block_axes(m).category_slices.pop_back(); }},
+    {"blocks-branching-float32", "trees.inputs.category_slices", [](ModelT& m) { block_axes(m).category_slices.push_back(0); }},
+    {"blocks-branching-float32", "trees.inputs.category_slots", [](ModelT& m) { block_axes(m).category_slots[1] = 4; }},
+    {"blocks-branching-float32", "trees.inputs.category_counts", [](ModelT& m) { block_axes(m).category_counts[1] = (1u << 24) + 1; }},
+    {"blocks-branching-float32", "trees.inputs.category_counts", [](ModelT& m) { block_axes(m).category_counts[0] = UINT32_MAX; }},
+    {"blocks-branching-float32", "trees.inputs.category_rows", [](ModelT& m) { block_axes(m).category_counts[0] = 1u << 24; }},
+    {"blocks-branching-float32", "trees.inputs.category_rows", [](ModelT& m) { block_axes(m).category_rows.pop_back(); }},
+    {"blocks-branching-float32", "trees.inputs.category_rows", [](ModelT& m) { block_axes(m).category_rows.clear(); }},
+    {"blocks-branching-float32", "trees.inputs.category_rows", [](ModelT& m) { block_axes(m).category_rows.push_back(0); }},
+    {"blocks-branching-float32", "trees.inputs", [](ModelT& m) { block_axes(m).category_slices[0] = 65535; }},
+    {"blocks-branching-float32", "trees.inputs.missing", [](ModelT& m) { block_axes(m).missing[2] = unheard_of<schema::MissingDirection>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"categories-branching", "trees.inputs.pivots", [](ModelT& m) { axes(m).pivots.back() = 0; }},
+    {"categories-branching", "trees.nodes", [](ModelT& m) { axes(m).category_slices[0] = 0, axes(m).category_rows.clear(); }},
+    {"categories-symmetric", "trees.splits", [](ModelT& m) { symmetric(m).inputs->category_slices[0] = 0, symmetric(m).inputs->category_rows.clear(); }},
+    // Trees side by side. Tree 2 is a lone leaf: all of its nodes are missing.
+    {"blocks-branching-float32", "trees.inputs.slices", [](ModelT& m) { ++block_axes(m).slices; }},
+    {"blocks-branching-float32", "trees.inputs.slices", [](ModelT& m) { block_axes(m).slices = 0; }},
+    {"blocks-branching-float32", "trees.inputs",
+     [](ModelT& m) {
+       schema::TreeInputsT& inputs = block_axes(m);
+       inputs.slices = static_cast<std::uint16_t>(inputs.slices + 250);
+       inputs.category_slices[0] = static_cast<std::uint16_t>(inputs.category_slices[0] + 250);
+       inputs.category_rows.resize(inputs.category_rows.size() + std::size_t{7} * 250);
+     }},
+    {"blocks-symmetric-int16", "trees.depth", [](ModelT& m) { blocks(m).depth = 9; }},
+    {"blocks-symmetric-int16", "trees.block_nodes", [](ModelT& m) { blocks(m).depth = 0; }},
+    {"blocks-symmetric-int16", "trees.nodes", [](ModelT& m) { blocks(m).depth = 5; }},
+    {"blocks-symmetric-int16", "trees.nodes", [](ModelT& m) { blocks(m).depth = 7; }},
+    {"blocks-branching-float32", "trees.trees", [](ModelT& m) { blocks(m).trees = 0; }},
+    {"blocks-branching-float32", "trees.trees", [](ModelT& m) { blocks(m).trees = 79; }},
+    {"blocks-branching-float32", "trees.trees", [](ModelT& m) { blocks(m).trees = (1u << 20) + 16; }},
+    {"blocks-branching-float32", "trees.trees", [](ModelT& m) { blocks(m).trees = UINT32_MAX - 15; }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { blocks(m).trees = 96; }},
+    {"blocks-branching-float32", "trees.block_nodes", [](ModelT& m) { blocks(m).trees = 64; }},
+    {"blocks-branching-float32", "trees.block_nodes", [](ModelT& m) { blocks(m).trees = 1u << 20; }},
+    {"blocks-branching-float32", "trees.block_nodes", [](ModelT& m) { blocks(m).block_nodes.pop_back(); }},
+    {"blocks-branching-float32", "trees.block_nodes", [](ModelT& m) { blocks(m).block_nodes.clear(); }},
+    {"blocks-branching-float32", "trees.block_nodes", [](ModelT& m) { blocks(m).block_nodes.push_back(0); }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { blocks(m).nodes.pop_back(); }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { blocks(m).nodes.push_back(0); }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { blocks(m).block_nodes[1] = 255; }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { blocks(m).nodes[0] = static_cast<std::uint8_t>(blocks(m).block_nodes[0] + 1); }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { blocks(m).nodes[0] = 255; }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { block_byte(m, 0, 0, 0) = static_cast<std::uint8_t>(block_axes(m).slices); }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { block_byte(m, 0, 0, 2) = 1; }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { block_byte(m, 0, 0, 3) = 0; }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { block_byte(m, 0, 0, 3) = static_cast<std::uint8_t>(blocks(m).nodes[0] + 1); }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { block_byte(m, 0, 0, 3) = 255; }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { ++block_byte(m, tree_with_left_child(m), 1, 2); }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { block_byte(m, tree_with_left_child(m), 1, 3) = block_byte(m, tree_with_left_child(m), 0, 3); }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { block_byte(m, 2, 0, 1) = 254; }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { block_byte(m, 2, 3, 3) = 1; }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { block_byte(m, 2, 1, 0) = 200; }},
+    {"blocks-branching-float32", "trees.nodes", [](ModelT& m) { blocks(m).nodes[2] = 1; }},
+    {"blocks-symmetric-float32", "trees.nodes", [](ModelT& m) { blocks(m).trees = 64; }},
+    {"blocks-symmetric-float32", "trees.nodes", [](ModelT& m) { blocks(m).nodes[0] = static_cast<std::uint8_t>(block_axes(m).slices); }},
+    {"blocks-symmetric-float32", "trees.nodes", [](ModelT& m) { blocks(m).nodes[64 * 6 + 15] = 255; }},
+    {"blocks-symmetric-int16", "trees.block_nodes", [](ModelT& m) { blocks(m).block_nodes.push_back(0); }},
+    {"blocks-symmetric-int16", "trees.nodes", [](ModelT& m) { blocks(m).nodes.push_back(0); }},
+    {"blocks-branching-float32", "trees.leaf_format", [](ModelT& m) { blocks(m).leaf_format = unheard_of<schema::LeafFormat>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"blocks-branching-float32", "trees.leaves", [](ModelT& m) { blocks(m).leaves.pop_back(); }},
+    {"blocks-branching-float32", "trees.leaves", [](ModelT& m) { blocks(m).leaves.push_back(0); }},
+    {"blocks-symmetric-int16", "trees.leaves", [](ModelT& m) { blocks(m).leaves.pop_back(); }},
+    {"blocks-branching-float32", "trees.leaves", [](ModelT& m) { put_float(blocks(m).leaves, 600, missing); }},
+    {"blocks-branching-palette8", "trees.leaves", [](ModelT& m) { blocks(m).leaves.back() = 7; }},
+    {"blocks-branching-palette8", "trees.leaves", [](ModelT& m) { blocks(m).palette.clear(); }},
+    {"blocks-symmetric-palette16", "trees.leaves", [](ModelT& m) { blocks(m).leaves.back() = 2; }},
+    {"blocks-symmetric-palette16", "trees.palette", [](ModelT& m) { blocks(m).palette[9] = infinity; }},
+    {"blocks-branching-float32", "trees.base", [](ModelT& m) { blocks(m).base.push_back(0); }},
+    {"blocks-branching-float32", "trees.base", [](ModelT& m) { blocks(m).base[0] = missing; }},
+    {"blocks-branching-float32", "trees.scale", [](ModelT& m) { blocks(m).scale = infinity; }},
+    {"blocks-branching-palette8", "trees.block_nodes", [](ModelT& m) { op(m).output_length = 2; }},
+    {"blocks-branching-int16", "trees.nodes",
+     [](ModelT& m) {
+       blocks(m).block_nodes = {0};
+       blocks(m).nodes.assign(16, 0);
+       blocks(m).nodes[3] = 1;
+       blocks(m).leaves.assign(32, 0);
+     }},
+    {"blocks-branching-float32", "trees.inputs.pivot_begin",
+     [](ModelT& m) {
+       for (std::uint32_t& first : block_axes(m).pivot_begin) first += 16;
+       block_axes(m).pivots.insert(block_axes(m).pivots.begin(), 16, INT32_MAX);
+     }},
+    {"blocks-branching-int16", "trees",
+     [](ModelT& m) {
+       blocks(m).trees = 65552;
+       blocks(m).block_nodes.assign(1025, 0);
+       blocks(m).nodes.assign(65552, 0);
+       blocks(m).leaves.assign(2 * 65552, 0);
+     }},
+    {"blocks-branching-float32", "trees.context_trees", [](ModelT& m) { blocks(m).context_trees = 16; }},
+    {"blocks-branching-palette8", "trees.context_trees", [](ModelT& m) { blocks(m).context_trees = 16; }},
+    {"blocks-branching-float32", "trees.inputs.context_axes", [](ModelT& m) { block_axes(m).context_axes = 1; }},
+    {"session-blocks-branching", "trees.inputs.context_axes", [](ModelT& m) { ++block_axes(m).context_axes; }},
+    {"session-blocks-branching", "trees.inputs.context_axes", [](ModelT& m) { block_axes(m).context_axes = 255; }},
+    {"session-blocks-branching", "trees.inputs.context_slices", [](ModelT& m) { ++block_axes(m).context_slices; }},
+    {"session-blocks-branching", "trees.inputs.context_slices", [](ModelT& m) { --block_axes(m).context_axes; }},
+    {"session-blocks-branching", "trees.context_trees", [](ModelT& m) { blocks(m).context_trees = 8; }},
+    {"session-blocks-branching", "trees.context_trees", [](ModelT& m) { blocks(m).context_trees = 112; }},
+    {"session-blocks-branching", "trees.context_trees", [](ModelT& m) { blocks(m).context_trees = UINT32_MAX - 15; }},
+    {"session-blocks-branching", "trees.context_trees", [](ModelT& m) { blocks(m).nodes[16] = 4; }},
+    {"session-blocks-branching", "trees.nodes", [](ModelT& m) { blocks(m).nodes[16] = 255; }},
+    {"session-blocks-symmetric", "trees.context_trees", [](ModelT& m) { blocks(m).nodes[0] = 4; }},
+    {"session-blocks-symmetric", "trees.nodes", [](ModelT& m) { unsort_block_levels(blocks(m)); }},
+    // Norms.
+    {"normalize", "feature.inputs", [](ModelT& m) { feature(m, 0).inputs.clear(); }},
+    {"normalize", "feature.inputs", [](ModelT& m) { feature(m, 0).inputs.pop_back(); }},
+    {"normalize", "feature.inputs", [](ModelT& m) { feature(m, 1).inputs.push_back(0); }},
+    {"normalize", "normalize.norm", [](ModelT& m) { feature(m, 0).encoder.AsNormalize()->norm = unheard_of<schema::Norm>; }, TONEARM_RUNTIME_TOO_OLD},
     // Golden events.
     {"session-branching", "golden.events", [](ModelT& m) { m.golden->events.pop_back(); }},
     {"session-branching", "golden.events", [](ModelT& m) { m.golden->events.clear(); }},

@@ -22,6 +22,7 @@
 #include "conformance/models.h"
 #include "emit/emit.h"
 #include "evaluate/blob.h"
+#include "kernels.h"
 
 namespace tonearm {
 namespace {
@@ -92,8 +93,22 @@ std::vector<double> encoded(const schema::FeatureT& feature, const std::vector<f
   std::vector<double> out(feature.output_length, 0);
   const auto in = [&](std::size_t i) { return at(slots, feature.inputs[i]); };
   const schema::EncoderUnion& encoder = feature.encoder;
+  double norm = 0;
+  if (const auto* normalize = encoder.AsNormalize()) {
+    double sum = 0, squares = 0, largest = in(0);
+    for (std::size_t i = 0; i < feature.inputs.size(); ++i) {
+      sum += std::abs(in(i));
+      squares += in(i)*in(i);
+      largest = in(i) > largest ? in(i) : largest;
+    }
+    norm = normalize->norm == schema::Norm::L1   ? sum
+           : normalize->norm == schema::Norm::L2 ? std::sqrt(squares)
+                                                 : largest;
+    if (norm == 0) norm = 1;
+  }
   for (std::size_t i = 0; i < out.size(); ++i) {
     if (encoder.AsIdentity()) out[i] = in(i);
+    if (encoder.AsNormalize()) out[i] = in(i) / norm;
     if (const auto* scale = encoder.AsScale())
       out[i] = (in(i) - static_cast<double>(scale->center[i])) * static_cast<double>(scale->factor[i]);
     if (const auto* bucket = encoder.AsBucket()) {
@@ -122,16 +137,34 @@ std::vector<std::uint8_t> sliced(const schema::TreeInputsT& inputs, const std::v
                                  std::size_t first_slot) {
   std::vector<std::uint8_t> bytes;
   for (std::size_t axis = 0; axis < inputs.slots.size(); ++axis) {
-    const double value = at(slots, first_slot + inputs.slots[axis]);
+    const schema::MissingDirection to = inputs.missing[axis];
+    double value = at(slots, first_slot + inputs.slots[axis]);
+    if (std::isnan(value) && to == schema::MissingDirection::AsZero) value = 0;
     const std::int64_t begin = inputs.threshold_begin[axis], end = inputs.threshold_begin[axis + 1];
     std::int64_t rank = 0;
     for (std::int64_t t = begin; t < end; ++t) {
       const std::int32_t key = inputs.thresholds[static_cast<std::size_t>(t)];
       rank += static_cast<double>(std::bit_cast<float>(key < 0 ? key ^ 0x7fffffff : key)) < value ? 1 : 0;
     }
-    if (std::isnan(value)) rank = inputs.missing[axis] == schema::MissingDirection::Right ? 1 << 30 : 0;
+    const bool zero_is_missing =
+        to == schema::MissingDirection::ZeroLeft || to == schema::MissingDirection::ZeroRight;
+    if (std::isnan(value) || (zero_is_missing && std::abs(value) <= static_cast<double>(1e-35f)))
+      rank = to == schema::MissingDirection::Right || to == schema::MissingDirection::ZeroRight ? 1 << 30 : 0;
     for (std::int64_t slice = 0; slice == 0 || 255 * slice < end - begin; ++slice)
       bytes.push_back(static_cast<std::uint8_t>(std::clamp<std::int64_t>(rank - 255 * slice, 0, 255)));
+  }
+  std::size_t table = 0;
+  for (std::size_t axis = 0; axis < inputs.category_slots.size(); ++axis) {
+    const double value = at(slots, first_slot + inputs.category_slots[axis]);
+    const std::size_t count = inputs.category_counts[axis], sets = inputs.category_slices[axis];
+    const std::size_t row = std::isnan(value)         ? count + 1
+                            : value > -1 && value < 0 ? count + 2
+                            : value >= 0 && std::floor(value) < static_cast<double>(count)
+                                ? static_cast<std::size_t>(value)
+                                : count;
+    for (std::size_t set = 0; set < sets; ++set)
+      bytes.push_back(inputs.category_rows[table + row * sets + set]);
+    table += (count + 3) * sets;
   }
   return bytes;
 }
@@ -201,6 +234,41 @@ std::vector<double> scored(const TreesT& trees, std::size_t count, const schema:
   return out;
 }
 
+std::vector<double> scored(const schema::BlockTreesT& trees, const schema::OperatorT& op,
+                           const std::vector<float>& slots) {
+  const std::vector<std::uint8_t> slices = sliced(*trees.inputs, slots, op.input_offset);
+  std::vector<std::size_t> runs(op.output_length, trees.trees);
+  if (trees.context_trees > 0) runs = {trees.context_trees, trees.trees - trees.context_trees};
+  std::vector<double> sums(op.output_length, 0);
+  std::size_t row = 0, first_leaf = 0, block = 0;  // of the block at hand
+  for (std::size_t run = 0; run < runs.size(); ++run)
+    for (std::size_t first = 0; first < runs[run]; first += 64) {
+      const std::size_t width = std::min<std::size_t>(64, runs[run] - first);
+      const std::size_t tests = trees.depth > 0 ? trees.depth : trees.block_nodes[block++];
+      const std::size_t leaves = trees.depth > 0 ? std::size_t{1} << tests : tests + 1;
+      const std::size_t rows = trees.depth > 0 ? 2 : 4, head = trees.depth > 0 ? 0 : width;
+      for (std::size_t tree = 0; tree < width; ++tree) {
+        std::size_t leaf = 0;
+        for (std::size_t test = 0; test < tests; ++test) {
+          const auto byte = [&](std::size_t i) {
+            return trees.nodes[row + head + (rows * test + i) * width + tree];
+          };
+          const bool right = slices[byte(0)] > byte(1);
+          if (trees.depth > 0)
+            leaf += (right ? std::size_t{1} : 0) << test;
+          else if (right && leaf == byte(2))
+            leaf += byte(3);
+        }
+        sums[trees.context_trees > 0 ? 0 : run] += leaf_of(trees, first_leaf + tree * leaves + leaf);
+      }
+      row += head + rows * tests * width;
+      first_leaf += width * leaves;
+    }
+  for (std::size_t k = 0; k < sums.size(); ++k)
+    sums[k] = static_cast<double>(trees.base[k]) + static_cast<double>(trees.scale) * sums[k];
+  return sums;
+}
+
 void activate(std::vector<double>& values, schema::Activation activation) {
   const double largest = *std::max_element(values.begin(), values.end());
   double sum = 0;
@@ -241,6 +309,7 @@ std::vector<double> operated(const schema::OperatorT& op, const std::vector<floa
     out = scored(*trees, trees->tree_nodes.size() - 1, op, slots);
   if (const auto* trees = op.kind.AsSymmetricTrees())
     out = scored(*trees, trees->splits.size() / 2 / trees->depth, op, slots);
+  if (const auto* trees = op.kind.AsBlockTrees()) out = scored(*trees, op, slots);
   if (const auto* calibrate = op.kind.AsCalibrate())
     for (std::size_t i = 0; i < op.output_length; ++i)
       out.push_back(calibrated(*calibrate, at(slots, op.input_offset + i)));
@@ -483,10 +552,11 @@ struct Answers {
   std::vector<float> outputs;
 };
 
-/// Opens, self-tests and evaluates all rows of a sample.
-Answers answers_of(const SampleModel& sample, Placed& blob) {
+/// Opens with the best kernels of `cpu` (0: of this CPU), self-tests and evaluates all rows of a sample.
+Answers answers_of(const SampleModel& sample, Placed& blob, std::uint32_t cpu = 0) {
   tonearm_model model;
-  Answers answers{tonearm_model_open(&model, blob.data(), blob.size(), nullptr, nullptr), {}, {}};
+  const tonearm_open_options options = {sizeof options, 0, cpu};
+  Answers answers{tonearm_model_open(&model, blob.data(), blob.size(), &options, nullptr), {}, {}};
   if (answers.opened != TONEARM_OK) return answers;
   std::vector<std::uint32_t> scratch(tonearm_scratch_size(&model) / 4);
   answers.tested = tonearm_model_self_test(&model, scratch.data(), scratch.size() * 4, nullptr);
@@ -544,24 +614,133 @@ TEST(Evaluate, AgreesInEveryFloatingPointMode) {
   }
 }
 
-// Sums of whole leaves are exact in any mode, so that one other decision would change a bit.
+/// Leaves become whole numbers, whose sums are exact in any mode: one other decision would change a bit.
+template <typename TreesT>
+void make_whole(TreesT& trees) {
+  trees.scale = 1;
+  for (float& base : trees.base) base = 0;
+  for (std::size_t i = 0; i < trees.palette.size(); ++i) trees.palette[i] = static_cast<float>(i * i) - 20;
+  if (trees.leaf_format == schema::LeafFormat::Float32)
+    for (std::size_t at = 0; at < trees.leaves.size(); at += 4) {
+      const auto whole = static_cast<float>(at % 1013);
+      std::memcpy(&trees.leaves[at], &whole, 4);
+    }
+}
+
 TEST(Evaluate, TreeDecisionsAreTheSameInEveryFloatingPointMode) {
-  for (const char* name : {"branching-node6-int16", "symmetric-int16"}) {
-    SampleModel sample = sample_model(name);
-    schema::OperatorT& op = *sample.model.operators[0];
-    if (auto* trees = op.kind.AsBranchingTrees()) trees->scale = 1, trees->base = {0};
-    if (auto* trees = op.kind.AsSymmetricTrees()) trees->scale = 1, trees->base = {0};
+  std::size_t ensembles = 0;
+  for (SampleModel& sample : sample_models()) {
+    schema::OperatorKindUnion* kind =
+        sample.model.operators.size() == 1 ? &sample.model.operators[0]->kind : nullptr;
+    if (kind == nullptr || tree_inputs(*sample.model.operators[0]) == nullptr) continue;
+    if (auto* trees = kind->AsBranchingTrees()) make_whole(*trees);
+    if (auto* trees = kind->AsSymmetricTrees()) make_whole(*trees);
+    if (auto* trees = kind->AsBlockTrees()) make_whole(*trees);
+    ++ensembles;
     const std::vector<unsigned char> bytes = golden_blob(sample);
     Placed placed(bytes, 12);
-    const Answers expected = answers_of(sample, placed);
+    const Answers expected = answers_of(sample, placed, TONEARM_CPU_SCALAR);
+    for (const std::uint32_t cpu : all_cpus())
+      for (const int rounding : roundings)
+        for (const bool flush : {false, true}) {
+          Answers found;
+          {
+            const FloatMode mode(rounding, flush);
+            found = answers_of(sample, placed, cpu);
+          }
+          EXPECT_TRUE(same_bits(found.outputs, expected.outputs))
+              << sample.name << ", CPU bit " << cpu << ", rounding " << rounding;
+        }
+  }
+  EXPECT_GE(ensembles, 18u);
+}
+
+// --- Kernels -----------------------------------------------------------------------------------------
+
+TEST(Cpu, WhatIsDetectedIsWhatTheCpuHas) {
+  constexpr std::uint32_t known =
+      TONEARM_CPU_SSSE3 | TONEARM_CPU_AVX2 | TONEARM_CPU_AVX512 | TONEARM_CPU_NEON;
+  EXPECT_EQ(tonearm_cpu_detect() & ~known, 0u);
+  std::uint32_t expected = 0;
+#if defined(TONEARM_SIMD) && defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("ssse3")) expected |= TONEARM_CPU_SSSE3;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt")) expected |= TONEARM_CPU_AVX2;
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
+      __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt"))
+    expected |= TONEARM_CPU_AVX512;
+#elif defined(TONEARM_SIMD) && defined(__aarch64__)
+  expected = TONEARM_CPU_NEON;
+#endif
+  EXPECT_EQ(tonearm_cpu_detect(), expected);
+}
+
+TEST(Cpu, TheBestKernelsOfThoseAllowedAreChosen) {
+  const SampleModel sample = sample_model("blocks-branching-float32");
+  Placed blob(golden_blob(sample), 0);
+  const auto chosen = [&](const tonearm_open_options* options) {
+    tonearm_model model;
+    EXPECT_EQ(tonearm_model_open(&model, blob.data(), blob.size(), options, nullptr), TONEARM_OK);
+    tonearm_info info{};
+    info.struct_size = sizeof info;
+    EXPECT_EQ(tonearm_model_info(&model, &info), TONEARM_OK);
+    return info.cpu;
+  };
+  const auto best_of = [](std::uint32_t cpus) -> std::uint32_t {
+    for (const std::uint32_t bit :
+         {TONEARM_CPU_AVX512, TONEARM_CPU_AVX2, TONEARM_CPU_SSSE3, TONEARM_CPU_NEON})
+      if ((cpus & bit) != 0) return bit;
+    return TONEARM_CPU_SCALAR;
+  };
+  EXPECT_EQ(chosen(nullptr), best_of(tonearm_cpu_detect()));
+  // Bits that this CPU lacks, or that no version of the library knows yet, are passed over.
+  for (const std::uint32_t unheard_of : {0u, 32u, 0x80000000u, 0xffffffe0u})
+    for (std::uint32_t mask = 0; mask < 32; ++mask) {
+      const tonearm_open_options options = {sizeof options, 0, mask | unheard_of};
+      const std::uint32_t allowed = options.cpu == 0 ? UINT32_MAX : options.cpu;
+      EXPECT_EQ(chosen(&options), best_of(tonearm_cpu_detect() & allowed)) << options.cpu;
+    }
+  // Options as version 0.2 has them end before the member.
+  for (const std::uint32_t size : {8u, 11u}) {
+    const tonearm_open_options old = {size, 0, TONEARM_CPU_SCALAR};
+    EXPECT_EQ(chosen(&old), best_of(tonearm_cpu_detect()));
+  }
+}
+
+TEST(Kernels, GiveTheBitsOfTheReferenceInEveryFloatingPointMode) {
+  for (const SampleModel& sample : sample_models()) {
+    Placed blob(golden_blob(sample), 4);
     for (const int rounding : roundings)
       for (const bool flush : {false, true}) {
-        Answers found;
+        std::vector<Answers> answers;
         {
           const FloatMode mode(rounding, flush);
-          found = answers_of(sample, placed);
+          for (const std::uint32_t cpu : all_cpus()) answers.push_back(answers_of(sample, blob, cpu));
         }
-        EXPECT_TRUE(same_bits(found.outputs, expected.outputs)) << name << ", rounding " << rounding;
+        for (const Answers& found : answers) {
+          EXPECT_EQ(found.tested, TONEARM_OK);
+          EXPECT_TRUE(same_bits(found.outputs, answers[0].outputs))
+              << sample.name << ", CPU bit " << all_cpus()[static_cast<std::size_t>(&found - answers.data())];
+        }
+      }
+  }
+}
+
+TEST(Kernels, GiveTheBitsOfTheReferenceInSessions) {
+  for (const SampleModel& sample : session_sample_models()) {
+    const std::vector<unsigned char> bytes = golden_blob(sample);
+    for (const int rounding : roundings)
+      for (const bool flush : {false, true}) {
+        std::vector<std::vector<float>> answers;
+        {
+          const FloatMode mode(rounding, flush);
+          for (const tonearm_model& model : opened_with_every_kernel(bytes))
+            answers.push_back(replay(model, sample.events));
+        }
+        for (const std::vector<float>& found : answers)
+          EXPECT_TRUE(same_bits(found, answers[0]))
+              << sample.name << ", CPU bit " << all_cpus()[static_cast<std::size_t>(&found - answers.data())];
       }
   }
 }
@@ -569,7 +748,7 @@ TEST(Evaluate, TreeDecisionsAreTheSameInEveryFloatingPointMode) {
 // --- Threads and memory ------------------------------------------------------------------------------
 
 TEST(Evaluate, ManyThreadsShareOneModel) {
-  for (const char* name : {"branching-node8-palette8", "network", "encoders"}) {
+  for (const char* name : {"branching-node8-palette8", "blocks-symmetric-float32", "network", "encoders"}) {
     const SampleModel sample = sample_model(name);
     const Blob blob(golden_blob(sample), name);
     const std::size_t columns = blob.columns(), outputs = blob.outputs();
@@ -594,23 +773,25 @@ TEST(Scratch, IsUsedToItsEndButNotBeyondAndMayHoldAnything) {
     const Blob blob(golden_blob(sample), sample.name);
     const std::size_t size = tonearm_scratch_size(&blob.model());
     EXPECT_EQ(size, blob.info().scratch_bytes);
-    std::vector<std::vector<float>> results;
-    for (const std::uint8_t filling : std::initializer_list<std::uint8_t>{0x00, 0xff, 0x5a}) {
-      std::vector<unsigned char> memory(size + 128, filling);
-      unsigned char* scratch = memory.data() + 64;
-      auto& out = results.emplace_back(sample.rows.size() / blob.columns() * blob.outputs());
-      for (std::size_t n = 0; n < sample.rows.size() / blob.columns(); ++n)
-        ASSERT_EQ(tonearm_evaluate(&blob.model(), &sample.rows[n * blob.columns()], blob.info().columns,
-                                   scratch, size, &out[n * blob.outputs()]),
-                  TONEARM_OK);
-      ASSERT_EQ(tonearm_model_self_test(&blob.model(), scratch, size, nullptr), TONEARM_OK);
-      for (std::size_t i = 0; i < 64; ++i) {
-        ASSERT_EQ(memory[i], filling) << sample.name << ": wrote before the scratch";
-        ASSERT_EQ(memory[64 + size + i], filling) << sample.name << ": wrote beyond the scratch";
+    for (const tonearm_model& model : opened_with_every_kernel(blob.bytes())) {
+      std::vector<std::vector<float>> results;
+      for (const std::uint8_t filling : std::initializer_list<std::uint8_t>{0x00, 0xff, 0x5a}) {
+        std::vector<unsigned char> memory(size + 128, filling);
+        unsigned char* scratch = memory.data() + 64;
+        auto& out = results.emplace_back(sample.rows.size() / blob.columns() * blob.outputs());
+        for (std::size_t n = 0; n < sample.rows.size() / blob.columns(); ++n)
+          ASSERT_EQ(tonearm_evaluate(&model, &sample.rows[n * blob.columns()], blob.info().columns, scratch,
+                                     size, &out[n * blob.outputs()]),
+                    TONEARM_OK);
+        ASSERT_EQ(tonearm_model_self_test(&model, scratch, size, nullptr), TONEARM_OK);
+        for (std::size_t i = 0; i < 64; ++i) {
+          ASSERT_EQ(memory[i], filling) << sample.name << ": wrote before the scratch";
+          ASSERT_EQ(memory[64 + size + i], filling) << sample.name << ": wrote beyond the scratch";
+        }
       }
+      EXPECT_TRUE(same_bits(results[0], results[1]));
+      EXPECT_TRUE(same_bits(results[0], results[2]));
     }
-    EXPECT_TRUE(same_bits(results[0], results[1]));
-    EXPECT_TRUE(same_bits(results[0], results[2]));
   }
 }
 
@@ -626,14 +807,14 @@ TEST(Open, ReadsNothingBehindTheBlobAndWritesNothingIntoIt) {
     std::memcpy(blob, bytes.data(), bytes.size());
     ASSERT_EQ(::mprotect(memory, room, PROT_READ), 0);
     ASSERT_EQ(::mprotect(static_cast<unsigned char*>(memory) + room, page, PROT_NONE), 0);
-    tonearm_model model;
-    ASSERT_EQ(tonearm_model_open(&model, blob, bytes.size(), nullptr, nullptr), TONEARM_OK);
-    std::vector<std::uint32_t> scratch(tonearm_scratch_size(&model) / 4);
-    EXPECT_EQ(tonearm_model_self_test(&model, scratch.data(), scratch.size() * 4, nullptr), TONEARM_OK);
-    std::vector<float> out(sample.model.output_length);
-    for (std::size_t n = 0; n < sample.rows.size(); n += sample.model.columns.size())
-      tonearm_evaluate(&model, &sample.rows[n], static_cast<std::uint32_t>(sample.model.columns.size()),
-                       scratch.data(), scratch.size() * 4, out.data());
+    for (const tonearm_model& model : opened_with_every_kernel({blob, bytes.size()})) {
+      std::vector<std::uint32_t> scratch(tonearm_scratch_size(&model) / 4);
+      EXPECT_EQ(tonearm_model_self_test(&model, scratch.data(), scratch.size() * 4, nullptr), TONEARM_OK);
+      std::vector<float> out(sample.model.output_length);
+      for (std::size_t n = 0; n < sample.rows.size(); n += sample.model.columns.size())
+        tonearm_evaluate(&model, &sample.rows[n], static_cast<std::uint32_t>(sample.model.columns.size()),
+                         scratch.data(), scratch.size() * 4, out.data());
+    }
     ::munmap(memory, room + page);
   }
 }
@@ -744,7 +925,7 @@ TEST_F(Arguments, Open) {
   EXPECT_EQ(open(&model, nullptr, blob_.size()), TONEARM_NULL_ARGUMENT);
   tonearm_open_options options{};
   EXPECT_EQ(open(&model, blob_.data(), blob_.size(), &options), TONEARM_BAD_STRUCT_SIZE);
-  options.struct_size = sizeof options - 1;
+  options.struct_size = 7;  // one less than version 0.1 and 0.2 had
   EXPECT_EQ(open(&model, blob_.data(), blob_.size(), &options), TONEARM_BAD_STRUCT_SIZE);
   options.struct_size = sizeof options;
   EXPECT_EQ(open(&model, blob_.data(), blob_.size(), &options), TONEARM_OK);
@@ -773,10 +954,18 @@ TEST_F(Arguments, Info) {
   EXPECT_EQ(tonearm_model_info(nullptr, &info), TONEARM_NULL_ARGUMENT);
   EXPECT_EQ(tonearm_model_info(&model_, nullptr), TONEARM_NULL_ARGUMENT);
   EXPECT_EQ(tonearm_model_info(&closed_, &info), TONEARM_NOT_OPEN);
-  for (const std::uint32_t size : {0u, 4u, static_cast<std::uint32_t>(sizeof info - 1)}) {
+  // As version 0.2 had it, it ends before `cpu`, and stays as it is there.
+  constexpr std::uint32_t old_size = offsetof(tonearm_info, cpu);
+  for (const std::uint32_t size : {0u, 4u, old_size - 1}) {
     info.struct_size = size;
     EXPECT_EQ(tonearm_model_info(&model_, &info), TONEARM_BAD_STRUCT_SIZE);
   }
+  info.cpu = 0x5678;
+  info.struct_size = old_size;
+  EXPECT_EQ(tonearm_model_info(&model_, &info), TONEARM_OK);
+  EXPECT_EQ(info.columns, 4u);
+  EXPECT_EQ(info.struct_size, old_size);
+  EXPECT_EQ(info.cpu, 0x5678u);
   // A caller with a newer header keeps what this library does not know.
   struct {
     tonearm_info info;

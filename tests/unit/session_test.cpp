@@ -14,12 +14,14 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <set>
 #include <thread>
 
 #include "base/random.h"
 #include "conformance/models.h"
 #include "emit/emit.h"
 #include "evaluate/blob.h"
+#include "kernels.h"
 
 namespace tonearm {
 namespace {
@@ -121,11 +123,12 @@ struct Player {
   tonearm_session* session = nullptr;
   std::uint32_t outputs;
 
-  explicit Player(const Blob& blob)
-      : model(&blob.model()),
+  explicit Player(const Blob& blob) : Player(blob.model(), blob.outputs()) {}
+  Player(const tonearm_model& opened, std::size_t output_count)
+      : model(&opened),
         memory(tonearm_session_size(model) / 4),
         scratch(tonearm_scratch_size(model) / 4),
-        outputs(static_cast<std::uint32_t>(blob.outputs())) {
+        outputs(static_cast<std::uint32_t>(output_count)) {
     EXPECT_EQ(tonearm_session_init(model, memory.data(), memory.size() * 4, &session), TONEARM_OK);
   }
   Player(const Player&) = delete;
@@ -643,35 +646,50 @@ TEST(Differential, EveryEncoderGivesWhatTheSchemaSays) {
 
 // --- What candidates share ---------------------------------------------------------------------------
 
-/// Random trees over the features: some ask of the first `context` alone. Leaves are multiples of 1/1024
-/// unless `rough`, so that float32 sums are exact in any order.
+/// What trees are like: how many different leaves, and how they are stored.
+struct Leaves {
+  std::uint32_t different;
+  bool rough;  // any number; else multiples of 1/1024, so that float32 sums are exact in any order
+  LeafStorage storage;
+  schema::LeafFormat format;
+};
+
+/// Random trees over the features: every third, or all of them, ask of the first `context` alone. Of the
+/// others some ask for sets of categories; zeros may be missing.
 TreeEnsemble random_trees(int symmetric_depth, std::size_t count, std::size_t features, std::size_t context,
-                          std::uint32_t different_leaves, bool rough, Random& random) {
+                          bool all_of_context, const Leaves& leaves, Random& random) {
   TreeEnsemble ensemble;
   ensemble.symmetric_depth = symmetric_depth;
   ensemble.base = {0.25};
+  for (int i = 0; i < 4; ++i) {
+    CategorySplit split;
+    for (int c = 0; c < 3; ++c) split.right.push_back(random.below(2) == 0);
+    split.missing_right = random.below(2) == 0;
+    ensemble.category_splits.push_back(split);
+  }
   for (std::size_t t = 0; t < count; ++t) {
     Tree tree;
-    const auto reach = static_cast<std::uint32_t>(t % 3 == 0 ? context : features);
+    const auto reach = static_cast<std::uint32_t>(t % 3 == 0 || all_of_context ? context : features);
     const std::size_t tests = (std::size_t{1} << (symmetric_depth > 0 ? symmetric_depth : 1 + t % 5)) - 1;
     for (std::size_t n = 0; n < 2 * tests + 1; ++n) {
       TreeNode node;
       if (n < tests) {
-        node.feature = static_cast<std::int32_t>(random.below(reach));
-        node.threshold = static_cast<float>(random.below(400)) / 100 - 2;
-        node.missing_left = random.below(2) == 0;
-        node.left = static_cast<std::int32_t>(2 * n + 1);
-        node.right = node.left + 1;
         const std::size_t first_of_level = std::bit_floor(n + 1) - 1;
         if (symmetric_depth > 0 && first_of_level < n) {
-          const TreeNode& same_level = tree.nodes[first_of_level];
-          node.feature = same_level.feature;
-          node.threshold = same_level.threshold;
-          node.missing_left = same_level.missing_left;
+          node = tree.nodes[first_of_level];
+        } else {
+          node.feature = static_cast<std::int32_t>(random.below(reach));
+          node.threshold = static_cast<float>(random.below(400)) / 100 - 2;
+          node.missing_left = random.below(2) == 0;
+          node.zero_is_missing = random.below(4) == 0;
+          if (node.feature == static_cast<std::int32_t>(context) + 1)
+            node.category_split = static_cast<std::int32_t>(random.below(4));
         }
+        node.left = static_cast<std::int32_t>(2 * n + 1);
+        node.right = node.left + 1;
       } else {
-        node.value = (static_cast<double>(random.below(different_leaves)) - different_leaves / 2.0) / 1024;
-        if (rough) node.value = static_cast<float>(random.uniform() - 0.5);
+        node.value = (static_cast<double>(random.below(leaves.different)) - leaves.different / 2.0) / 1024;
+        if (leaves.rough) node.value = static_cast<float>(random.uniform() - 0.5);
       }
       tree.nodes.push_back(node);
     }
@@ -680,77 +698,163 @@ TreeEnsemble random_trees(int symmetric_depth, std::size_t count, std::size_t fe
   return ensemble;
 }
 
+/// What there is to know of an ensemble of any kind.
+struct Packed {
+  bool blocks;
+  std::uint32_t context_trees, context_axes;
+  schema::LeafFormat leaf_format;
+};
+
+Packed packed_as(const schema::OperatorT& op) {
+  const std::uint32_t context_axes = tree_inputs(op)->context_axes;
+  if (const auto* trees = op.kind.AsBlockTrees())
+    return {true, trees->context_trees, context_axes, trees->leaf_format};
+  if (const auto* trees = op.kind.AsSymmetricTrees())
+    return {false, trees->context_trees, context_axes, trees->leaf_format};
+  const auto* trees = op.kind.AsBranchingTrees();
+  return {false, trees->context_trees, context_axes, trees->leaf_format};
+}
+
+/// 50 candidates and a context, of so many numbers each.
+struct Asked {
+  std::vector<std::vector<float>> told;
+  tonearm_now now;
+  std::vector<tonearm_track> tracks;
+
+  Asked(Random& random, std::uint32_t width) : now(at(100)), tracks(50, unknown<tonearm_track>()) {
+    for (int i = 0; i < 51; ++i) {
+      std::vector<float>& values = told.emplace_back();
+      for (std::uint32_t k = 0; k < width; ++k)
+        values.push_back(random.below(5) == 0   ? missing
+                         : random.below(9) == 0 ? (random.below(2) == 0 ? infinity : -infinity)
+                         : random.below(5) == 0 ? static_cast<float>(random.below(5)) - 1
+                                                : static_cast<float>(random.below(410)) / 100 - 2.05f);
+    }
+    now.extra = told[50].data(), now.extra_count = width;
+    for (std::size_t i = 0; i < 50; ++i) tracks[i].extra = told[i].data(), tracks[i].extra_count = width;
+  }
+  Asked(const Asked&) = delete;
+};
+
 TEST(SharedContext, AQueueGivesTheBitsOfSingleRequestsAndOfTreesThatShareNothing) {
-  struct Kind {
-    std::uint32_t different_leaves;
-    bool rough;
-    LeafStorage storage;
-    schema::LeafFormat format;
-  };
   Random random(31);
-  for (const int depth : {0, 1, 4, 5, 6})
-    for (const Kind& kind : {Kind{1, true, LeafStorage::exact, schema::LeafFormat::Float32},
-                             Kind{100000, false, LeafStorage::exact, schema::LeafFormat::Float32},
-                             Kind{20, false, LeafStorage::exact, schema::LeafFormat::Palette8},
-                             Kind{290, false, LeafStorage::exact, schema::LeafFormat::Palette16},
-                             Kind{1, true, LeafStorage::int16, schema::LeafFormat::Int16}}) {
-      // Short trees have few leaves: a palette of two bytes an entry then saves nothing.
-      if (kind.format == schema::LeafFormat::Palette16 && depth == 1) continue;
-      SCOPED_TRACE("depth " + std::to_string(depth) + ", format " +
-                   std::to_string(static_cast<int>(kind.format)));
-      Draft draft;
-      for (const char* name : {"a", "b", "c"}) draft.column(name, Source::Track);
-      for (const char* name : {"d", "e", "f"}) draft.column(name, Source::Now);
-      const std::uint16_t first = draft.feature(Phase::Context, {3, 4, 5}, 3, schema::IdentityT{});
-      draft.feature(Phase::Candidate, {0, 1, 2}, 3, schema::IdentityT{});
-      draft.fact(schema::SessionFact::Horizon);
-      TrainedModel trained;
-      trained.predictor = random_trees(depth, 150, 7, 3, kind.different_leaves, kind.rough, random);
-      std::vector<std::unique_ptr<Blob>> blobs;
-      for (const std::size_t context : {3u, 0u}) {
-        schema::ModelT model(draft.model);
-        append_predictor(model, trained, first, 7, kind.storage, context);
-        const auto& op = model.operators.back()->kind;
-        const auto& inputs = depth > 0 ? *op.AsSymmetricTrees()->inputs : *op.AsBranchingTrees()->inputs;
-        const std::uint32_t shared =
-            depth > 0 ? op.AsSymmetricTrees()->context_trees : op.AsBranchingTrees()->context_trees;
-        EXPECT_EQ(depth > 0 ? op.AsSymmetricTrees()->leaf_format : op.AsBranchingTrees()->leaf_format,
-                  kind.format);
-        EXPECT_EQ(inputs.context_axes > 0, context > 0);
-        EXPECT_EQ(shared >= 48, context > 0);
-        blobs.push_back(std::make_unique<Blob>(pack(model), "the test's blob"));
-      }
-      Player shares(*blobs[0]), alone(*blobs[1]);
-      for (int round = 0; round < 4; ++round) {
-        const auto numbers = [&] {
-          std::vector<float> values;
-          for (int i = 0; i < 3; ++i)
-            values.push_back(random.below(5) == 0   ? missing
-                             : random.below(9) == 0 ? (random.below(2) == 0 ? infinity : -infinity)
-                                                    : static_cast<float>(random.below(410)) / 100 - 2.05f);
-          return values;
-        };
-        std::vector<std::vector<float>> told;
-        for (int i = 0; i < 51; ++i) told.push_back(numbers());
-        tonearm_now now = at(100);
-        now.extra = told[50].data(), now.extra_count = 3;
-        std::vector<tonearm_track> tracks(50, unknown<tonearm_track>());
-        for (std::size_t i = 0; i < 50; ++i) tracks[i].extra = told[i].data(), tracks[i].extra_count = 3;
-        const std::vector<float> queue = shares.queue(tracks, &now);
-        std::vector<float> singles;
-        for (std::uint32_t i = 0; i < 50; ++i)
-          singles.push_back(shares.alternatives({tracks[i]}, i, &now)[0]);
-        expect_same(queue, singles);
-        const std::vector<float> unshared = alone.queue(tracks, &now);
-        if (kind.rough && kind.storage == LeafStorage::exact) {
-          for (std::size_t i = 0; i < 50; ++i) EXPECT_NEAR(queue[i], unshared[i], 1e-4f);
-        } else {
-          expect_same(queue, unshared);
+  std::set<schema::LeafFormat> block_formats;
+  struct Case {
+    int depth;
+    std::size_t count;
+    bool all_of_context;
+    std::uint32_t width = 3;  // columns of the candidate, and of the context
+  };
+  for (const Case& c : {Case{0, 150, false},
+                        {1, 150, false},
+                        {4, 150, false},
+                        {5, 150, false},
+                        {6, 150, false},
+                        {0, 37, true},
+                        {3, 70, true},
+                        {0, 150, false, 20},
+                        {4, 150, false, 20}})
+    for (const Leaves& leaves : {Leaves{1, true, LeafStorage::exact, schema::LeafFormat::Float32},
+                                 Leaves{100000, false, LeafStorage::exact, schema::LeafFormat::Float32},
+                                 Leaves{20, false, LeafStorage::exact, schema::LeafFormat::Palette8},
+                                 Leaves{290, false, LeafStorage::exact, schema::LeafFormat::Palette16},
+                                 Leaves{1, true, LeafStorage::int16, schema::LeafFormat::Int16}})
+      for (const TreeLayout layout : {TreeLayout::automatic, TreeLayout::walk}) {
+        SCOPED_TRACE("depth " + std::to_string(c.depth) + ", format " +
+                     std::to_string(static_cast<int>(leaves.format)) + ", " + std::to_string(c.count) +
+                     (layout == TreeLayout::walk ? " walked trees" : " trees in blocks"));
+        Draft draft;
+        std::vector<std::uint16_t> of_track(c.width), of_now(c.width);
+        for (std::uint32_t k = 0; k < c.width; ++k)
+          of_track[k] = draft.column("track" + std::to_string(k), Source::Track);
+        for (std::uint32_t k = 0; k < c.width; ++k)
+          of_now[k] = draft.column("now" + std::to_string(k), Source::Now);
+        const std::uint16_t first = draft.feature(Phase::Context, of_now, c.width, schema::IdentityT{});
+        draft.feature(Phase::Candidate, of_track, c.width, schema::IdentityT{});
+        draft.fact(schema::SessionFact::Horizon);
+        const std::size_t features = 2 * std::size_t{c.width} + 1;
+        TrainedModel trained;
+        trained.predictor =
+            random_trees(c.depth, c.count, features, c.width, c.all_of_context, leaves, random);
+        std::vector<std::unique_ptr<Blob>> blobs;
+        for (const std::size_t context : {std::size_t{c.width}, std::size_t{0}}) {
+          schema::ModelT model(draft.model);
+          append_predictor(model, trained, first, features, {leaves.storage, layout}, context);
+          const Packed packed = packed_as(*model.operators.back());
+          EXPECT_EQ(packed.blocks, layout == TreeLayout::automatic);
+          // Few or padded leaves may be smaller in another format.
+          if (packed.blocks) {
+            block_formats.insert(packed.leaf_format);
+          } else if (c.count == 150 && c.depth != 1) {
+            EXPECT_EQ(packed.leaf_format, leaves.format);
+          }
+          EXPECT_EQ(packed.context_axes > 0, context > 0);
+          if (context == 0) {
+            EXPECT_EQ(packed.context_trees, 0u);
+          } else {
+            EXPECT_GE(packed.context_trees, c.all_of_context ? c.count : 48u);
+          }
+          blobs.push_back(std::make_unique<Blob>(pack(model), "the test's blob"));
         }
-        EXPECT_NE(*std::min_element(queue.begin(), queue.end()),
-                  *std::max_element(queue.begin(), queue.end()));
+        const std::vector<tonearm_model> sharing = opened_with_every_kernel(blobs[0]->bytes()),
+                                         unsharing = opened_with_every_kernel(blobs[1]->bytes());
+        for (int round = 0; round < 4; ++round) {
+          const Asked asked(random, c.width);
+          std::vector<float> reference;
+          for (std::size_t k = 0; k < sharing.size(); ++k) {
+            SCOPED_TRACE("CPU bit " + std::to_string(all_cpus()[k]));
+            Player shares(sharing[k], 1), alone(unsharing[k], 1);
+            const std::vector<float> queue = shares.queue(asked.tracks, &asked.now);
+            if (k == 0) reference = queue;
+            EXPECT_EQ(std::memcmp(queue.data(), reference.data(), queue.size() * 4), 0);
+            std::vector<float> singles;
+            for (std::uint32_t i = 0; i < 50; ++i)
+              singles.push_back(shares.alternatives({asked.tracks[i]}, i, &asked.now)[0]);
+            expect_same(queue, singles);
+            const std::vector<float> unshared = alone.queue(asked.tracks, &asked.now);
+            if (leaves.rough && leaves.storage == LeafStorage::exact) {
+              for (std::size_t i = 0; i < 50; ++i) EXPECT_NEAR(queue[i], unshared[i], 1e-4f);
+            } else {
+              expect_same(queue, unshared);
+            }
+            EXPECT_EQ(*std::min_element(queue.begin(), queue.end()) ==
+                          *std::max_element(queue.begin(), queue.end()),
+                      c.all_of_context);
+          }
+        }
+      }
+  EXPECT_EQ(block_formats.size(), 4u);
+}
+
+// Trees of several outputs share nothing, and still answer.
+TEST(SharedContext, SeveralOutputsAnswerAsTheirTreesDo) {
+  Random random(32);
+  const Leaves leaves = {2000, false, LeafStorage::exact, schema::LeafFormat::Float32};
+  for (const int depth : {0, 4}) {
+    Draft draft;
+    for (const char* name : {"a", "b", "c"}) draft.column(name, Source::Track);
+    for (const char* name : {"d", "e", "f"}) draft.column(name, Source::Now);
+    const std::uint16_t first = draft.feature(Phase::Context, {3, 4, 5}, 3, schema::IdentityT{});
+    draft.feature(Phase::Candidate, {0, 1, 2}, 3, schema::IdentityT{});
+    draft.fact(schema::SessionFact::Horizon);
+    TreeEnsemble ensemble = random_trees(depth, 75, 7, 3, false, leaves, random);
+    ensemble.base = {0.25, -1, 0.5};
+    append_trees(draft.model, ensemble, first, 7, LeafStorage::exact, 3);
+    EXPECT_TRUE(packed_as(*draft.model.operators.back()).blocks);
+    const std::unique_ptr<Blob> blob = draft.packed();
+    const Asked asked(random, 3);
+    for (const tonearm_model& model : opened_with_every_kernel(blob->bytes())) {
+      Player player(model, 3);
+      const std::vector<float> queue = player.queue(asked.tracks, &asked.now);
+      for (std::size_t i = 0; i < 50; ++i) {
+        std::vector<float> row = asked.told[50];
+        row.insert(row.end(), asked.told[i].begin(), asked.told[i].end());
+        row.push_back(static_cast<float>(i + 1));
+        const std::vector<double> expected = ensemble_scores(ensemble, row);
+        for (std::size_t k = 0; k < 3; ++k) EXPECT_EQ(static_cast<double>(queue[3 * i + k]), expected[k]);
       }
     }
+  }
 }
 
 // --- Kinds of questions ------------------------------------------------------------------------------

@@ -19,7 +19,7 @@
  *
  * Validity. tonearm_model_open checks the whole blob: structure, every index and size, every weight,
  * and a checksum. After it has returned TONEARM_OK, evaluation cannot fail on account of the blob, runs
- * in bounded time and stack (under 1.5 kB), and reads nothing outside the blob, the row and the scratch.
+ * in bounded time and stack (under 4 kB), and reads nothing outside the blob, the row and the scratch.
  *
  * Numbers. Tree models give the same bits on every target; networks agree to 1e-6. Callers may run in
  * any rounding mode and with denormals flushed: probabilities then agree to 1e-6, and decisions of trees
@@ -58,14 +58,14 @@ extern "C" {
 /* ------------------------------------------------------------------------------------- versions */
 
 #define TONEARM_VERSION_MAJOR 0
-#define TONEARM_VERSION_MINOR 2
+#define TONEARM_VERSION_MINOR 3
 #define TONEARM_VERSION_PATCH 0
 /** This header's version as one number: major * 10000 + minor * 100 + patch. */
 #define TONEARM_VERSION (TONEARM_VERSION_MAJOR * 10000 + TONEARM_VERSION_MINOR * 100 + TONEARM_VERSION_PATCH)
 
 /** The newest blob format this version opens. It opens every older minor version of the same major. */
 #define TONEARM_FORMAT_MAJOR 1
-#define TONEARM_FORMAT_MINOR 1
+#define TONEARM_FORMAT_MINOR 2
 
 /** The version of the library that is linked, encoded as TONEARM_VERSION. Thread-safe, constant time. */
 TONEARM_API uint32_t tonearm_version(void) TONEARM_NOEXCEPT;
@@ -140,11 +140,26 @@ typedef struct tonearm_model {
     uint32_t private_state[20];
 } tonearm_model;
 
+/** Instruction sets that the library has kernels for, as bits. All kernels give the same bits. */
+typedef enum tonearm_cpu {
+    TONEARM_CPU_SCALAR = 1, /**< None of those below: plain C++, for comparison. */
+    TONEARM_CPU_SSSE3 = 2,
+    TONEARM_CPU_AVX2 = 4,
+    TONEARM_CPU_AVX512 = 8, /**< F, BW, VL and VBMI: Intel since Ice Lake, AMD since Zen 4. */
+    TONEARM_CPU_NEON = 16   /**< 64-bit Arm. */
+} tonearm_cpu;
+
+/** The TONEARM_CPU_ bits of the CPU that this runs on, among those the library was built with; 0 if there are
+ *  none. A few dozen instructions; thread-safe; asks no operating system on x86-64 and 64-bit Arm. */
+TONEARM_API uint32_t tonearm_cpu_detect(void) TONEARM_NOEXCEPT;
+
 /** How to open. All zero but struct_size is the default. */
 typedef struct tonearm_open_options {
     uint32_t struct_size; /**< sizeof(tonearm_open_options) */
     uint32_t skip_crc;    /**< Non-zero skips the checksum, for bytes already authenticated. The structural
                                and semantic checks always run. */
+    uint32_t cpu;         /**< TONEARM_CPU_ bits to choose the kernels from, 0 for whatever this CPU has. Bits that it
+                               has not are passed over, so this can only take away. Since version 0.3. */
 } tonearm_open_options;
 
 /** Opens a blob for evaluation, checking all of it. Allocates nothing.
@@ -154,6 +169,8 @@ typedef struct tonearm_open_options {
  * @param size        How many bytes.
  * @param options     NULL for the defaults. Not kept.
  * @param diagnostic  NULL, or filled with what was wrong (or with TONEARM_OK). Not kept.
+ *
+ * The kernels are chosen here, once; tonearm_info::cpu says which.
  *
  * Cost: one pass over the blob, 0.6 to 1.5 ns a byte on a desktop CPU; about 0.4 of it is the checksum.
  * Threads: may run at once with anything that does not write to `model` or the blob.
@@ -188,6 +205,7 @@ typedef struct tonearm_info {
     uint8_t synthetic; /**< 1 if trained on generated data. */
     uint8_t leaky;     /**< 1 if it reads what is only known after the fact: for study, not for use. */
     uint8_t reserved[2];
+    uint32_t cpu; /**< The TONEARM_CPU_ bit whose kernels were chosen. Since version 0.3. */
 } tonearm_info;
 
 /** Fills `info`. Constant time, thread-safe.

@@ -1,0 +1,532 @@
+/* Runs tree engines beside each other through their C interfaces, one row at a time, from the raw float32 row
+ * to the probability, on one thread.
+ *
+ *     engines MODE ROUNDS ROWS COLUMNS [KIND LIBRARY MODEL]...
+ *
+ * ROWS is a file of float32 rows of COLUMNS numbers. KIND is tonearm, lightgbm, xgboost, onnxruntime,
+ * compiled or nothing; LIBRARY the shared object that it is in, or for Tonearm tonearm_open_options.cpu.
+ * Every mode prints one line of numbers per engine:
+ *
+ *     predict       its prediction for every row
+ *     kernels       of Tonearm, the instruction set that it uses
+ *     warm          nanoseconds of a call, per round: the mean over the rows, walked in turn, after a walk
+ *                   that is not timed: code and model are in the caches, but no answer is known by heart
+ *     cold          nanoseconds of a call, per round: a single one, after 96 MB have been written
+ *     allocations   heap allocations of a call; only in a build with -DCOUNT_ALLOCATIONS
+ *     instructions  instructions of a call, counted by single steps, mean over the first ROUNDS rows; -1 if
+ *                   they are too many
+ *
+ * In every round each engine has its turn, in an order that changes, so that a disturbance of the machine
+ * meets all of them. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <tonearm/tonearm.h>
+#include <unistd.h>
+
+#define EVICTED_BYTES ((size_t)96 << 20)
+
+struct engine {
+  double (*predict)(struct engine* engine, const float* row);
+  size_t columns;
+  void* model;        /* the engine's own handle */
+  void* call;         /* the entry point of its library */
+  float* buffer;      /* the row, where an engine wants it always in the same place; Tonearm's scratch */
+  size_t buffer_size; /* in bytes */
+  char text[256];     /* XGBoost: how the buffer is described */
+  void* tensors[2];   /* ONNX Runtime: the buffer and the answer as tensors */
+  float answer[2];
+  uint32_t kernels; /* Tonearm: which it has chosen */
+};
+
+static void fail(const char* form, ...) {
+  va_list values;
+  va_start(values, form);
+  fputs("engines: ", stderr);
+  vfprintf(stderr, form, values);
+  fputc('\n', stderr);
+  va_end(values);
+  exit(1);
+}
+
+static void* allocated(size_t size) {
+  void* memory = aligned_alloc(64, (size + 63) / 64 * 64);
+  if (memory == NULL) fail("no memory");
+  return memory;
+}
+
+static void* read_file(const char* path, size_t* size) {
+  FILE* file = fopen(path, "rb");
+  if (file == NULL || fseek(file, 0, SEEK_END) != 0) fail("%s cannot be read", path);
+  *size = (size_t)ftell(file);
+  rewind(file);
+  void* bytes = allocated(*size);
+  if (fread(bytes, 1, *size, file) != *size) fail("%s cannot be read", path);
+  fclose(file);
+  return bytes;
+}
+
+static void* symbol(const char* library, const char* name) {
+  void* handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+  void* found = handle == NULL ? NULL : dlsym(handle, name);
+  if (found == NULL) fail("%s", dlerror());
+  return found;
+}
+
+/* A pointer to data as one to a function: C has no cast for it, POSIX promises that it works. */
+#define AS_FUNCTION(type, pointer) (*(type*)&(pointer))
+
+/* ---------------------------------------------------------------------------------- the engines */
+
+static double predict_nothing(struct engine* engine, const float* row) {
+  (void)engine;
+  return row[0];
+}
+
+static double predict_tonearm(struct engine* engine, const float* row) {
+  float answer;
+  if (tonearm_evaluate(engine->model, row, (uint32_t)engine->columns, engine->buffer, engine->buffer_size,
+                       &answer) != TONEARM_OK) {
+    fail("tonearm_evaluate failed");
+  }
+  return answer;
+}
+
+/* `cpu` is the number for tonearm_open_options; 0 lets the library choose. */
+static void open_tonearm(struct engine* engine, const char* cpu, const char* path) {
+  size_t size;
+  void* blob = read_file(path, &size);
+  const tonearm_open_options options = {.struct_size = sizeof options,
+                                        .cpu = (uint32_t)strtoul(cpu, NULL, 10)};
+  tonearm_diagnostic diagnostic = {.struct_size = sizeof diagnostic};
+  engine->model = allocated(sizeof(tonearm_model));
+  if (tonearm_model_open(engine->model, blob, size, &options, &diagnostic) != TONEARM_OK) {
+    char text[512];
+    tonearm_diagnostic_text(&diagnostic, text, sizeof text);
+    fail("%s: %s", path, text);
+  }
+  tonearm_info info = {.struct_size = sizeof info};
+  tonearm_model_info(engine->model, &info);
+  if (info.columns != engine->columns || info.outputs != 1) fail("%s is a model of other columns", path);
+  engine->kernels = info.cpu;
+  engine->buffer_size = tonearm_scratch_size(engine->model);
+  engine->buffer = allocated(engine->buffer_size);
+  engine->predict = predict_tonearm;
+}
+
+/* gcc's -O2 code for trees written as C, and generated tables with their walk: one function. */
+typedef float compiled_predict(const float* row);
+
+static double predict_compiled(struct engine* engine, const float* row) {
+  return AS_FUNCTION(compiled_predict*, engine->call)(row);
+}
+
+static void open_compiled(struct engine* engine, const char* library) {
+  engine->call = symbol(library, "predict_row");
+  engine->predict = predict_compiled;
+}
+
+typedef int lightgbm_create(const char* path, int* iterations, void** booster);
+typedef int lightgbm_fast_init(void* booster, int predict_type, int start_iteration, int iterations,
+                               int data_type, int32_t columns, const char* parameters, void** config);
+typedef int lightgbm_predict(void* config, const void* row, int64_t* length, double* out);
+
+static double predict_lightgbm(struct engine* engine, const float* row) {
+  int64_t length;
+  double answer;
+  if (AS_FUNCTION(lightgbm_predict*, engine->call)(engine->model, row, &length, &answer) != 0)
+    fail("LightGBM failed");
+  return answer;
+}
+
+static void open_lightgbm(struct engine* engine, const char* library, const char* path) {
+  void* create = symbol(library, "LGBM_BoosterCreateFromModelfile");
+  void* init = symbol(library, "LGBM_BoosterPredictForMatSingleRowFastInit");
+  const int normal = 0, all = -1, float32 = 0;
+  int iterations;
+  void* booster;
+  if (AS_FUNCTION(lightgbm_create*, create)(path, &iterations, &booster) != 0 ||
+      AS_FUNCTION(lightgbm_fast_init*, init)(booster, normal, 0, all, float32, (int32_t)engine->columns,
+                                             "num_threads=1", &engine->model) != 0) {
+    fail("LightGBM cannot open %s", path);
+  }
+  engine->call = symbol(library, "LGBM_BoosterPredictForMatSingleRowFast");
+  engine->predict = predict_lightgbm;
+}
+
+typedef int xgboost_create(void* const* matrices, uint64_t count, void** booster);
+typedef int xgboost_set(void* booster, const char* name, const char* value);
+typedef int xgboost_load(void* booster, const char* path);
+typedef int xgboost_predict(void* booster, const char* values, const char* config, void* matrix,
+                            const uint64_t** shape, uint64_t* dimensions, const float** result);
+
+static double predict_xgboost(struct engine* engine, const float* row) {
+  static const char config[] =
+      "{\"type\":0,\"training\":false,\"iteration_begin\":0,\"iteration_end\":0,\"strict_shape\":false,"
+      "\"missing\":NaN,\"cache_id\":0}";
+  const uint64_t* shape;
+  uint64_t dimensions;
+  const float* result;
+  memcpy(engine->buffer, row, engine->buffer_size);
+  if (AS_FUNCTION(xgboost_predict*, engine->call)(engine->model, engine->text, config, NULL, &shape,
+                                                  &dimensions, &result) != 0) {
+    fail("XGBoost failed");
+  }
+  return result[0];
+}
+
+static void open_xgboost(struct engine* engine, const char* library, const char* path) {
+  void* create = symbol(library, "XGBoosterCreate");
+  void* set = symbol(library, "XGBoosterSetParam");
+  void* load = symbol(library, "XGBoosterLoadModel");
+  if (AS_FUNCTION(xgboost_create*, create)(NULL, 0, &engine->model) != 0 ||
+      AS_FUNCTION(xgboost_load*, load)(engine->model, path) != 0 ||
+      AS_FUNCTION(xgboost_set*, set)(engine->model, "nthread", "1") != 0) {
+    fail("XGBoost cannot open %s", path);
+  }
+  snprintf(engine->text, sizeof engine->text,
+           "{\"data\":[%llu,true],\"shape\":[1,%zu],\"typestr\":\"<f4\",\"version\":3}",
+           (unsigned long long)(uintptr_t)engine->buffer, engine->columns);
+  engine->call = symbol(library, "XGBoosterPredictFromDense");
+  engine->predict = predict_xgboost;
+}
+
+/* ONNX Runtime's package has no header. Its functions lie in a table that is only ever added to at the end;
+ * these are their places in it. NULL is success. */
+enum {
+  ORT_CREATE_ENV = 3,
+  ORT_CREATE_SESSION = 7,
+  ORT_RUN = 9,
+  ORT_CREATE_SESSION_OPTIONS = 10,
+  ORT_SET_EXECUTION_MODE = 13,
+  ORT_SET_OPTIMIZATION_LEVEL = 23,
+  ORT_SET_INTRA_OP_THREADS = 24,
+  ORT_SET_INTER_OP_THREADS = 25,
+  ORT_CREATE_TENSOR_WITH_DATA = 49,
+  ORT_CREATE_CPU_MEMORY_INFO = 69
+};
+struct ort_base {
+  void** (*table)(uint32_t version);
+  const char* (*version)(void);
+};
+typedef const struct ort_base* ort_get_base(void);
+typedef void* ort_create_env(int log_level, const char* name, void** env);
+typedef void* ort_create_options(void** options);
+typedef void* ort_set_option(void* options, int value);
+typedef void* ort_create_session(void* env, const char* path, const void* options, void** session);
+typedef void* ort_create_memory_info(int allocator, int memory, void** info);
+typedef void* ort_create_tensor(const void* info, void* data, size_t size, const int64_t* shape,
+                                size_t dimensions, int type, void** tensor);
+typedef void* ort_run(void* session, const void* options, const char* const* input_names, void* const* inputs,
+                      size_t input_count, const char* const* output_names, size_t output_count,
+                      void** outputs);
+
+static double predict_onnxruntime(struct engine* engine, const float* row) {
+  static const char* const input[] = {"input"};
+  static const char* const output[] = {"probabilities"};
+  memcpy(engine->buffer, row, engine->buffer_size);
+  if (AS_FUNCTION(ort_run*, engine->call)(engine->model, NULL, input, &engine->tensors[0], 1, output, 1,
+                                          &engine->tensors[1]) != NULL) {
+    fail("ONNX Runtime failed");
+  }
+  return engine->answer[1];
+}
+
+static void open_onnxruntime(struct engine* engine, const char* library, const char* path) {
+  const uint32_t version = 17; /* any that has the functions above */
+  const int warnings = 2, arena = 1, default_memory = 0, float32 = 1, sequential = 0, all = 99;
+  const int64_t row_shape[] = {1, (int64_t)engine->columns}, answer_shape[] = {1, 2};
+  void *env, *options, *info;
+  void* get_base = symbol(library, "OrtGetApiBase");
+  void** table = AS_FUNCTION(ort_get_base*, get_base)()->table(version);
+  if (table == NULL) fail("%s has no interface of version %u", library, (unsigned)version);
+  if (AS_FUNCTION(ort_create_env*, table[ORT_CREATE_ENV])(warnings, "engines", &env) != NULL ||
+      AS_FUNCTION(ort_create_options*, table[ORT_CREATE_SESSION_OPTIONS])(&options) != NULL ||
+      AS_FUNCTION(ort_set_option*, table[ORT_SET_EXECUTION_MODE])(options, sequential) != NULL ||
+      AS_FUNCTION(ort_set_option*, table[ORT_SET_OPTIMIZATION_LEVEL])(options, all) != NULL ||
+      AS_FUNCTION(ort_set_option*, table[ORT_SET_INTRA_OP_THREADS])(options, 1) != NULL ||
+      AS_FUNCTION(ort_set_option*, table[ORT_SET_INTER_OP_THREADS])(options, 1) != NULL ||
+      AS_FUNCTION(ort_create_session*, table[ORT_CREATE_SESSION])(env, path, options, &engine->model) !=
+          NULL ||
+      AS_FUNCTION(ort_create_memory_info*, table[ORT_CREATE_CPU_MEMORY_INFO])(arena, default_memory, &info) !=
+          NULL ||
+      AS_FUNCTION(ort_create_tensor*, table[ORT_CREATE_TENSOR_WITH_DATA])(
+          info, engine->buffer, engine->buffer_size, row_shape, 2, float32, &engine->tensors[0]) != NULL ||
+      AS_FUNCTION(ort_create_tensor*, table[ORT_CREATE_TENSOR_WITH_DATA])(
+          info, engine->answer, sizeof engine->answer, answer_shape, 2, float32, &engine->tensors[1]) !=
+          NULL) {
+    fail("ONNX Runtime cannot open %s", path);
+  }
+  engine->call = table[ORT_RUN];
+  engine->predict = predict_onnxruntime;
+}
+
+static struct engine* open_engine(char** words, size_t columns) {
+  const char *kind = words[0], *library = words[1], *model = words[2];
+  struct engine* engine = allocated(sizeof *engine);
+  memset(engine, 0, sizeof *engine);
+  engine->columns = columns;
+  engine->buffer_size = columns * sizeof(float);
+  engine->buffer = allocated(engine->buffer_size);
+  engine->predict = predict_nothing;
+  if (strcmp(kind, "tonearm") == 0) {
+    open_tonearm(engine, library, model);
+  } else if (strcmp(kind, "lightgbm") == 0) {
+    open_lightgbm(engine, library, model);
+  } else if (strcmp(kind, "xgboost") == 0) {
+    open_xgboost(engine, library, model);
+  } else if (strcmp(kind, "onnxruntime") == 0) {
+    open_onnxruntime(engine, library, model);
+  } else if (strcmp(kind, "compiled") == 0) {
+    open_compiled(engine, library);
+  } else if (strcmp(kind, "nothing") != 0) {
+    fail("%s is no kind of engine", kind);
+  }
+  return engine;
+}
+
+/* ------------------------------------------------------------------------------------ the modes */
+
+struct rows {
+  const float* values;
+  size_t count, columns;
+};
+
+static const float* row_at(const struct rows* rows, size_t i) {
+  return rows->values + i % rows->count * rows->columns;
+}
+
+static volatile double seen; /* so that no prediction can be left out */
+
+static void walk(struct engine* engine, const struct rows* rows, size_t first, size_t count) {
+  double sum = 0;
+  for (size_t i = 0; i < count; ++i) sum += engine->predict(engine, row_at(rows, first + i));
+  seen = sum;
+}
+
+static double now(clockid_t clock) {
+  struct timespec time;
+  clock_gettime(clock, &time);
+  return 1e9 * (double)time.tv_sec + (double)time.tv_nsec;
+}
+
+/* How many rows a walk has: all, or for a very slow engine as many as take a fifth of a second, but some. */
+static size_t walk_length(struct engine* engine, const struct rows* rows) {
+  const size_t fewest = 32;
+  walk(engine, rows, 0, fewest);
+  const double start = now(CLOCK_PROCESS_CPUTIME_ID);
+  walk(engine, rows, 0, fewest);
+  const double one = (now(CLOCK_PROCESS_CPUTIME_ID) - start) / (double)fewest;
+  const double fit = one > 0 ? 0.2e9 / one : 1e9;
+  return fit >= (double)rows->count ? rows->count : fit > (double)fewest ? (size_t)fit : fewest;
+}
+
+static int ascending(const void* left, const void* right) {
+  const double a = *(const double*)left, b = *(const double*)right;
+  return (a > b) - (a < b);
+}
+
+/* What reading the clock costs; part of every cold time. */
+static double clock_cost(void) {
+  enum { count = 10001 };
+  static double times[count];
+  for (int i = 0; i < count; ++i) {
+    const double start = now(CLOCK_MONOTONIC);
+    times[i] = now(CLOCK_MONOTONIC) - start;
+  }
+  qsort(times, count, sizeof *times, ascending);
+  return times[count / 2];
+}
+
+/* Writes to every cache line. A plain loop, because a memset of this size may pass the caches by. */
+static void evict(void) {
+  static volatile uint64_t* words;
+  static uint64_t round;
+  if (words == NULL) words = allocated(EVICTED_BYTES);
+  ++round;
+  for (size_t i = 0; i < EVICTED_BYTES / sizeof *words; i += 64 / sizeof *words) words[i] = round;
+}
+
+/* A fixed pseudo-random order of the engines (xorshift32, Marsaglia 2003). */
+static void shuffle(size_t* order, size_t count) {
+  static uint32_t state = 2463534242;
+  for (size_t i = count; i > 1; --i) {
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^= state << 5;
+    const size_t other = state % i, saved = order[i - 1];
+    order[i - 1] = order[other];
+    order[other] = saved;
+  }
+}
+
+/* In CPU time, because a walk of a slow engine is long enough to be interrupted by other work. */
+static double time_warm(struct engine* engine, const struct rows* rows, size_t round, size_t length) {
+  walk(engine, rows, round * length, length);
+  const double start = now(CLOCK_PROCESS_CPUTIME_ID);
+  walk(engine, rows, round * length, length);
+  return (now(CLOCK_PROCESS_CPUTIME_ID) - start) / (double)length;
+}
+
+static double time_cold(struct engine* engine, const struct rows* rows, size_t round) {
+  const float* row = row_at(rows, round);
+  evict();
+  const double start = now(CLOCK_MONOTONIC);
+  seen = engine->predict(engine, row);
+  return now(CLOCK_MONOTONIC) - start;
+}
+
+static void print_times(struct engine** engines, size_t count, const struct rows* rows, size_t rounds,
+                        int cold) {
+  double* times = allocated(count * rounds * sizeof *times);
+  size_t* order = allocated(count * sizeof *order);
+  size_t* lengths = allocated(count * sizeof *lengths);
+  const double overhead = cold ? clock_cost() : 0;
+  for (size_t e = 0; e < count; ++e) {
+    order[e] = e;
+    lengths[e] = walk_length(engines[e], rows);
+  }
+  for (size_t round = 0; round < rounds; ++round) {
+    shuffle(order, count);
+    for (size_t i = 0; i < count; ++i) {
+      const size_t e = order[i];
+      const double time =
+          cold ? time_cold(engines[e], rows, round) : time_warm(engines[e], rows, round, lengths[e]);
+      times[e * rounds + round] = time > overhead ? time - overhead : 0;
+    }
+  }
+  for (size_t e = 0; e < count; ++e) {
+    for (size_t round = 0; round < rounds; ++round) printf("%.2f ", times[e * rounds + round]);
+    printf("\n");
+  }
+}
+
+static void print_predictions(struct engine* engine, const struct rows* rows) {
+  for (size_t i = 0; i < rows->count; ++i) printf("%.17g ", engine->predict(engine, row_at(rows, i)));
+  printf("\n");
+}
+
+#ifdef COUNT_ALLOCATIONS
+/* The program's own malloc is the one that every library finds; it passes the call on to glibc's. */
+static size_t allocations;
+void* __libc_malloc(size_t size);
+void* __libc_calloc(size_t count, size_t size);
+void* __libc_realloc(void* memory, size_t size);
+void* __libc_memalign(size_t alignment, size_t size);
+void* malloc(size_t size) {
+  ++allocations;
+  return __libc_malloc(size);
+}
+void* calloc(size_t count, size_t size) {
+  ++allocations;
+  return __libc_calloc(count, size);
+}
+void* realloc(void* memory, size_t size) {
+  ++allocations;
+  return __libc_realloc(memory, size);
+}
+void* memalign(size_t alignment, size_t size) {
+  ++allocations;
+  return __libc_memalign(alignment, size);
+}
+void* aligned_alloc(size_t alignment, size_t size) { return memalign(alignment, size); }
+int posix_memalign(void** memory, size_t alignment, size_t size) {
+  *memory = memalign(alignment, size);
+  return *memory == NULL ? 12 /* ENOMEM */ : 0;
+}
+
+static void print_allocations(struct engine* engine, const struct rows* rows) {
+  const size_t length = walk_length(engine, rows), before = allocations;
+  walk(engine, rows, 0, length);
+  printf("%.3f\n", (double)(allocations - before) / (double)length);
+}
+#else
+static void print_allocations(struct engine* engine, const struct rows* rows) {
+  (void)engine;
+  (void)rows;
+  fail("allocations are counted only by a build with -DCOUNT_ALLOCATIONS");
+}
+#endif
+
+#define MOST_STEPS 2000000 /* in a call; a minute of stepping */
+
+/* Single steps of a stopped child until it stops itself again; negative if they are too many. */
+static double steps(pid_t child) {
+  for (double count = 0; count <= MOST_STEPS; ++count) {
+    int status;
+    if (ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) != 0 || waitpid(child, &status, 0) != child ||
+        !WIFSTOPPED(status)) {
+      fail("a step could not be taken");
+    }
+    if (WSTOPSIG(status) == SIGSTOP) return count;
+  }
+  return -1;
+}
+
+/* The child stops itself before and after every call; the first pair of stops has no call between and is
+ * what the stopping costs. Works with any instruction that the CPU has. */
+static void print_instructions(char** words, const struct rows* rows, size_t rounds) {
+  fflush(stdout);
+  const pid_t child = fork();
+  if (child < 0) fail("no process could be started");
+  if (child == 0) {
+    struct engine* engine = open_engine(words, rows->columns);
+    (void)walk_length(engine, rows); /* what it does only at first is done */
+    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0) fail("this machine does not let a process be traced");
+    raise(SIGSTOP);
+    for (size_t i = 0; i < rounds; ++i) {
+      raise(SIGSTOP);
+      seen = engine->predict(engine, row_at(rows, i));
+      raise(SIGSTOP);
+    }
+    _exit(0);
+  }
+  int status;
+  if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status)) fail("instructions cannot be counted here");
+  double total = 0;
+  for (size_t i = 0; i < rounds && total >= 0; ++i) {
+    const double overhead = steps(child), call = steps(child);
+    total = call < 0 ? -1 : total + call - overhead;
+  }
+  kill(child, SIGKILL);
+  waitpid(child, &status, 0);
+  printf("%.1f\n", total / (double)rounds);
+}
+
+int main(int argc, char** argv) {
+  if (argc < 5 || (argc - 5) % 3 != 0)
+    fail("usage: engines MODE ROUNDS ROWS COLUMNS [KIND LIBRARY MODEL]...");
+  const char* mode = argv[1];
+  const size_t rounds = strtoul(argv[2], NULL, 10), count = (size_t)(argc - 5) / 3;
+  size_t size;
+  struct rows rows = {.values = read_file(argv[3], &size), .columns = strtoul(argv[4], NULL, 10)};
+  if (rows.columns > 0) rows.count = size / sizeof(float) / rows.columns;
+  if (rows.count == 0 || rounds == 0) fail("no rows, or no rounds");
+
+  if (strcmp(mode, "instructions") == 0) {
+    for (size_t e = 0; e < count; ++e) print_instructions(argv + 5 + 3 * e, &rows, rounds);
+    return 0;
+  }
+  struct engine** engines = allocated(count * sizeof *engines + 1);
+  for (size_t e = 0; e < count; ++e) engines[e] = open_engine(argv + 5 + 3 * e, rows.columns);
+  if (strcmp(mode, "warm") == 0 || strcmp(mode, "cold") == 0) {
+    print_times(engines, count, &rows, rounds, strcmp(mode, "cold") == 0);
+  } else if (strcmp(mode, "predict") == 0) {
+    for (size_t e = 0; e < count; ++e) print_predictions(engines[e], &rows);
+  } else if (strcmp(mode, "kernels") == 0) {
+    for (size_t e = 0; e < count; ++e) printf("%u\n", (unsigned)engines[e]->kernels);
+  } else if (strcmp(mode, "allocations") == 0) {
+    for (size_t e = 0; e < count; ++e) print_allocations(engines[e], &rows);
+  } else {
+    fail("%s is no mode", mode);
+  }
+  return 0;
+}

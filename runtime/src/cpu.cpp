@@ -1,0 +1,45 @@
+// What the CPU can do. An object of its own: it is the only one that asks, and a library for one known device
+// can leave it out by opening with a mask.
+
+#include "cpu.h"
+
+#include <tonearm/tonearm.h>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
+
+namespace tonearm::runtime {
+
+#if (defined(__x86_64__) || defined(__i386__)) && defined(TONEARM_SIMD)
+
+uint32_t cpu_of_baseline() {
+  uint32_t a, b, c, d;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;
+  uint32_t found = (c & bit_SSSE3) != 0 ? TONEARM_CPU_SSSE3 : 0;
+  if ((c & bit_OSXSAVE) == 0) return found;
+  // Whether the operating system keeps the wider registers when it changes threads.
+  uint32_t kept, unused;
+  __asm__("xgetbv" : "=a"(kept), "=d"(unused) : "c"(0));
+  const bool keeps_ymm = (kept & 0x06) == 0x06, keeps_zmm = (kept & 0xe6) == 0xe6;
+  const bool popcnt = (c & bit_POPCNT) != 0;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return found;
+  if (keeps_ymm && popcnt && (b & bit_AVX2) != 0) found |= TONEARM_CPU_AVX2;
+  const uint32_t wide = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_BMI2;
+  if (keeps_zmm && popcnt && (b & wide) == wide && (c & bit_AVX512VBMI) != 0) found |= TONEARM_CPU_AVX512;
+  return found;
+}
+
+#elif defined(__aarch64__) && defined(TONEARM_SIMD)
+
+uint32_t cpu_of_baseline() { return TONEARM_CPU_NEON; }
+
+#else
+
+uint32_t cpu_of_baseline() { return 0; }
+
+#endif
+
+}  // namespace tonearm::runtime
+
+extern "C" uint32_t tonearm_cpu_detect(void) noexcept { return tonearm::runtime::cpu_of_baseline(); }
