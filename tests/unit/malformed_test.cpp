@@ -684,7 +684,7 @@ const Rule rules[] = {
          trees.tree_leaves.push_back(tree);
          trees.nodes.insert(trees.nodes.end(), {0, 255, 0x80, 0x80});
        }
-       trees.leaves.assign(131072, 0);
+       trees.leaves.assign(131074, 0);
      }},
 
     {"symmetric-int16", "trees.inputs.slots", [](ModelT& m) { symmetric(m).inputs->slots[0] = 9; }},
