@@ -513,6 +513,7 @@ schema::OperatorKindUnion block_trees(const TreeEnsemble& ensemble, const AxisTa
       trees.nodes.insert(trees.nodes.end(), bytes.begin(), bytes.end());
     }
   }
+  trees.nodes.insert(trees.nodes.end(), 48, 0);  // so that 64 bytes can be read from anywhere
   store_leaves(trees, ensemble, leaves, storage);
   schema::OperatorKindUnion kind;
   kind.Set(std::move(trees));

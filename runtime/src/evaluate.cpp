@@ -21,7 +21,7 @@ namespace {
 
 float norm_of(const FeatureView& feature, const float* slots) {
   const bool max = feature.norm == NormKind::max;
-  float norm = max ? slots[feature.inputs[0]] : 0;
+  float norm = max ? bits_float(0xff7fffffu) : 0;  // the lowest number: a missing value is not the largest
   for (uint32_t i = 0; i < feature.input_count; ++i) {
     const float value = slots[feature.inputs[i]];
     if (max)

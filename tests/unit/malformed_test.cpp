@@ -914,7 +914,7 @@ const Rule rules[] = {
     {"blocks-branching-int16", "trees.nodes",
      [](ModelT& m) {
        blocks(m).block_nodes = {0};
-       blocks(m).nodes.assign(16, 0);
+       blocks(m).nodes.assign(16 + 48, 0);
        blocks(m).nodes[3] = 1;
        blocks(m).leaves.assign(32, 0);
      }},
@@ -927,7 +927,7 @@ const Rule rules[] = {
      [](ModelT& m) {
        blocks(m).trees = 65552;
        blocks(m).block_nodes.assign(1025, 0);
-       blocks(m).nodes.assign(65552, 0);
+       blocks(m).nodes.assign(65552 + 48, 0);
        blocks(m).leaves.assign(2 * 65552, 0);
      }},
     {"blocks-branching-float32", "trees.context_trees", [](ModelT& m) { blocks(m).context_trees = 16; }},

@@ -95,7 +95,7 @@ std::vector<double> encoded(const schema::FeatureT& feature, const std::vector<f
   const schema::EncoderUnion& encoder = feature.encoder;
   double norm = 0;
   if (const auto* normalize = encoder.AsNormalize()) {
-    double sum = 0, squares = 0, largest = in(0);
+    double sum = 0, squares = 0, largest = double{std::numeric_limits<float>::lowest()};
     for (std::size_t i = 0; i < feature.inputs.size(); ++i) {
       sum += std::abs(in(i));
       squares += in(i)*in(i);

@@ -34,17 +34,8 @@ TONEARM_INLINE Bytes look_up(const Tables* tables, uint32_t groups, Bytes slice)
 
 TONEARM_INLINE Bytes zero(void) { return _mm256_setzero_si256(); }
 
-TONEARM_INLINE Bytes load(const uint8_t* from, uint32_t count) {
-  if (count == lanes) return _mm256_loadu_si256((const __m256i*)from);
-  return _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i*)from));
-}
-
-TONEARM_INLINE void store(uint8_t* to, Bytes bytes, uint32_t count) {
-  if (count == lanes)
-    _mm256_storeu_si256((__m256i*)to, bytes);
-  else
-    _mm_storeu_si128((__m128i*)to, _mm256_castsi256_si128(bytes));
-}
+TONEARM_INLINE Bytes load(const uint8_t* from) { return _mm256_loadu_si256((const __m256i*)from); }
+TONEARM_INLINE void store(uint8_t* to, Bytes bytes) { _mm256_storeu_si256((__m256i*)to, bytes); }
 
 /// All ones where value <= bin.
 TONEARM_INLINE Bytes goes_left(Bytes value, Bytes bin) {
@@ -68,9 +59,10 @@ TONEARM_INLINE Bytes set_right(Bytes leaf, Bytes value, Bytes bin, Bytes slice, 
 
 TONEARM_INLINE uint32_t all_below(const uint8_t* slices, uint32_t limit, uint32_t count) {
   if (limit >= 256) return 1;
-  const Bytes slice = load(slices, count);
-  const Bytes above = _mm256_cmpeq_epi8(_mm256_max_epu8(slice, _mm256_set1_epi8((char)limit)), slice);
-  return _mm256_movemask_epi8(above) == 0;  // lanes that were not loaded are 0
+  const Bytes slice = load(slices), least = _mm256_set1_epi8((char)limit);
+  const uint32_t above =
+      (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(slice, least), slice));
+  return (count < lanes ? above & 0xffff : above) == 0;
 }
 
 TONEARM_INLINE uint32_t below(const int32_t* keys, int32_t key) {

@@ -32,14 +32,8 @@ TONEARM_INLINE Bytes look_up(const Tables* tables, uint32_t groups, Bytes slice)
 
 TONEARM_INLINE Bytes zero(void) { return _mm512_setzero_si512(); }
 
-TONEARM_INLINE Bytes load(const uint8_t* from, uint32_t count) {
-  if (count == lanes) return _mm512_loadu_si512(from);
-  return _mm512_maskz_loadu_epi8(_bzhi_u64(~0ull, count), from);
-}
-
-TONEARM_INLINE void store(uint8_t* to, Bytes bytes, uint32_t count) {
-  _mm512_mask_storeu_epi8(to, _bzhi_u64(~0ull, count), bytes);
-}
+TONEARM_INLINE Bytes load(const uint8_t* from) { return _mm512_loadu_si512(from); }
+TONEARM_INLINE void store(uint8_t* to, Bytes bytes) { _mm512_storeu_si512(to, bytes); }
 
 TONEARM_INLINE Bytes step_right(Bytes leaf, Bytes value, Bytes bin, Bytes first, Bytes left_leaves) {
   const __mmask64 right = _mm512_cmpgt_epu8_mask(value, bin);
@@ -55,8 +49,8 @@ TONEARM_INLINE Bytes set_right(Bytes leaf, Bytes value, Bytes bin, Bytes slice, 
 
 TONEARM_INLINE uint32_t all_below(const uint8_t* slices, uint32_t limit, uint32_t count) {
   if (limit >= 256) return 1;
-  const __mmask64 above = _mm512_cmpge_epu8_mask(load(slices, count), _mm512_set1_epi8((char)limit));
-  return above == 0;  // lanes that were not loaded are 0
+  return _mm512_mask_cmpge_epu8_mask(_bzhi_u64(~0ull, count), load(slices), _mm512_set1_epi8((char)limit)) ==
+         0;
 }
 
 TONEARM_INLINE uint32_t below(const int32_t* keys, int32_t key) {

@@ -35,16 +35,9 @@ TONEARM_INLINE Bytes look_up(const Tables* tables, uint32_t groups, Bytes slice)
 
 TONEARM_INLINE Bytes zero(void) { return vdupq_n_u8(0); }
 
-// Blocks are multiples of 16 trees wide, so a vector is always full.
-TONEARM_INLINE Bytes load(const uint8_t* from, uint32_t count) {
-  (void)count;
-  return vld1q_u8(from);
-}
+TONEARM_INLINE Bytes load(const uint8_t* from) { return vld1q_u8(from); }
 
-TONEARM_INLINE void store(uint8_t* to, Bytes bytes, uint32_t count) {
-  (void)count;
-  vst1q_u8(to, bytes);
-}
+TONEARM_INLINE void store(uint8_t* to, Bytes bytes) { vst1q_u8(to, bytes); }
 
 TONEARM_INLINE Bytes step_right(Bytes leaf, Bytes value, Bytes bin, Bytes first, Bytes left_leaves) {
   const Bytes moves = vandq_u8(vcgtq_u8(value, bin), vceqq_u8(leaf, first));

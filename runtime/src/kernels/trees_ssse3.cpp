@@ -33,16 +33,9 @@ TONEARM_INLINE Bytes look_up(const Tables* tables, uint32_t groups, Bytes slice)
 
 TONEARM_INLINE Bytes zero(void) { return _mm_setzero_si128(); }
 
-// Blocks are multiples of 16 trees wide, so a vector is always full.
-TONEARM_INLINE Bytes load(const uint8_t* from, uint32_t count) {
-  (void)count;
-  return _mm_loadu_si128((const __m128i*)from);
-}
+TONEARM_INLINE Bytes load(const uint8_t* from) { return _mm_loadu_si128((const __m128i*)from); }
 
-TONEARM_INLINE void store(uint8_t* to, Bytes bytes, uint32_t count) {
-  (void)count;
-  _mm_storeu_si128((__m128i*)to, bytes);
-}
+TONEARM_INLINE void store(uint8_t* to, Bytes bytes) { _mm_storeu_si128((__m128i*)to, bytes); }
 
 /// All ones where value <= bin.
 TONEARM_INLINE Bytes goes_left(Bytes value, Bytes bin) {
@@ -63,8 +56,9 @@ TONEARM_INLINE Bytes set_right(Bytes leaf, Bytes value, Bytes bin, Bytes slice, 
 }
 
 TONEARM_INLINE uint32_t all_below(const uint8_t* slices, uint32_t limit, uint32_t count) {
+  (void)count;  // blocks are multiples of 16 trees wide
   if (limit >= 256) return 1;
-  const Bytes slice = load(slices, count);
+  const Bytes slice = load(slices);
   return _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_max_epu8(slice, _mm_set1_epi8((char)limit)), slice)) == 0;
 }
 
