@@ -954,6 +954,7 @@ const fb::Model* verify_head(flatbuffers::Verifier& verifier, const uint8_t* blo
 
 /// The best of the kernels that this CPU runs and the caller allows.
 uint32_t chosen_cpu(uint32_t allowed) {
+  if (allowed == TONEARM_CPU_SCALAR) return allowed;  // without asking
   const uint32_t found = cpu_of_baseline() & (allowed == 0 ? UINT32_MAX : allowed);
   for (const uint32_t best : {TONEARM_CPU_AVX512, TONEARM_CPU_AVX2, TONEARM_CPU_SSSE3, TONEARM_CPU_NEON})
     if ((found & best) != 0) return best;

@@ -172,7 +172,8 @@ typedef struct tonearm_open_options {
  *
  * The kernels are chosen here, once; tonearm_info::cpu says which.
  *
- * Cost: one pass over the blob, 0.6 to 1.5 ns a byte on a desktop CPU; about 0.4 of it is the checksum.
+ * Cost: one pass over the blob, 0.6 to 2.5 ns a byte on desktops and servers, the checksum included; and on x86 a few CPUID
+ * instructions, which take some 20 us in a virtual machine (none with options.cpu = TONEARM_CPU_SCALAR).
  * Threads: may run at once with anything that does not write to `model` or the blob.
  *
  * @retval TONEARM_OK
