@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -65,5 +66,14 @@ ImportedModel import_onnx(std::string_view bytes, const std::string& path);
 
 /// Recognises the format by content.
 ImportedModel import_model(std::string_view bytes, const std::string& path);
+
+/// Appends the predictor, whose column i is in slot slots[i]; slots below `context_end` are of the context
+/// part. Trees pick their inputs, and everything else gets them side by side.
+void append_imported(schema::ModelT& model, const ImportedModel& imported,
+                     const std::vector<std::uint16_t>& slots, std::uint16_t context_end, TreeStorage storage);
+
+/// A model about rows: the columns as the trainer had them, or as `names` calls them anew.
+schema::ModelT table_model(const ImportedModel& imported, const std::map<std::string, std::string>& names,
+                           TreeStorage storage);
 
 }  // namespace tonearm

@@ -184,7 +184,7 @@ inline void look_up_rest(const TreesView& trees, const uint8_t* slices, const ui
   }
 }
 
-/// find(8, ...), find(4, ...) and find(1, ...) for `count` trees.
+/// find<8>(), find<4>() and find<1>() for `count` trees.
 template <typename Find>
 inline void in_eights(uint32_t first, uint32_t count, uint32_t* leaf, const Find& find) {
   uint32_t found = 0;
@@ -343,14 +343,13 @@ tonearm_bin_kernel* bin_kernel(uint32_t cpu) {
 /// Where the lookups of one vector take long because there are many slices, walks are faster: of `nodes` a
 /// tree, a vectorised kernel asks all, and a walk just those on its way.
 tonearm_block_kernel* block_kernel(uint32_t cpu, uint32_t slices, uint32_t nodes) {
+  [[maybe_unused]] constexpr uint32_t walk_cost = 80;  // instructions a tree
 #if defined(TONEARM_SIMD) && (defined(__x86_64__) || defined(__i386__))
-  constexpr uint32_t walk_cost = 80;  // instructions a tree
   const uint32_t node_cost = 6 + 4 * ((slices + 15) / 16);
   if (cpu == TONEARM_CPU_AVX512) return tonearm_blocks_avx512;
   if (cpu == TONEARM_CPU_AVX2 && nodes * node_cost < walk_cost * 32) return tonearm_blocks_avx2;
   if (cpu == TONEARM_CPU_SSSE3 && nodes * node_cost < walk_cost * 16) return tonearm_blocks_ssse3;
 #elif defined(TONEARM_SIMD) && defined(__aarch64__)
-  constexpr uint32_t walk_cost = 80;
   const uint32_t node_cost = 6 + 3 * ((slices + 63) / 64);
   if (cpu == TONEARM_CPU_NEON && nodes * node_cost < walk_cost * 16) return tonearm_blocks_neon;
 #endif
@@ -415,13 +414,15 @@ uint8_t answered_levels(const tonearm_tree_blocks& run, uint32_t width) {
 /// What a block takes of a run's arrays.
 struct BlockSize {
   uint32_t width, stride;  // trees, and leaves of each
-  size_t nodes;            // bytes
+  size_t node_bytes, leaf_bytes;
 };
 
 BlockSize block_size(const tonearm_tree_blocks& run, uint32_t trees_left) {
   const uint32_t width = trees_left < 64 ? trees_left : 64;
-  if (run.depth > 0) return {width, 1u << run.depth, static_cast<size_t>(width) * 2 * run.depth};
-  return {width, *run.block_nodes + 1u, static_cast<size_t>(width) * (1 + 4 * *run.block_nodes)};
+  const uint32_t stride = run.depth > 0 ? 1u << run.depth : *run.block_nodes + 1u;
+  const size_t nodes = run.depth > 0 ? 2 * run.depth : 1 + 4 * static_cast<size_t>(*run.block_nodes);
+  return {width, stride, width * nodes,
+          static_cast<size_t>(width) * stride * leaf_bytes(static_cast<LeafKind>(run.leaf_kind))};
 }
 
 void blocks_scalar(tonearm_tree_blocks run) {
@@ -460,9 +461,8 @@ void blocks_scalar(tonearm_tree_blocks run) {
       run.before = run.lanes;
       *run.codes = sums.codes;
     }
-    run.nodes += block.nodes;
-    run.leaves +=
-        static_cast<size_t>(block.width) * block.stride * leaf_bytes(static_cast<LeafKind>(run.leaf_kind));
+    run.nodes += block.node_bytes;
+    run.leaves += block.leaf_bytes;
     left -= block.width;
   }
 }
@@ -485,9 +485,8 @@ void begin_run(const TreesView& trees, const uint8_t* slices, uint32_t count, to
 void next_run(tonearm_tree_blocks& run, uint32_t count) {
   for (uint32_t left = run.trees; left > 0;) {
     const BlockSize block = block_size(run, left);
-    run.nodes += block.nodes;
-    run.leaves +=
-        static_cast<size_t>(block.width) * block.stride * leaf_bytes(static_cast<LeafKind>(run.leaf_kind));
+    run.nodes += block.node_bytes;
+    run.leaves += block.leaf_bytes;
     if (run.depth == 0) ++run.block_nodes;
     left -= block.width;
   }
