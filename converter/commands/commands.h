@@ -14,6 +14,7 @@ void add_features(CLI::App& app);
 void add_predict(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_verify(CLI::App& app);
+void add_quantize(CLI::App& app);
 void add_synth(CLI::App& app);
 void add_explore(CLI::App& app);
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <iostream>
 #include <memory>
 
@@ -19,6 +20,7 @@ struct Options {
   std::vector<std::string> splits = {"random", "artist", "decade"};
   std::vector<unsigned> seeds = {1, 2, 3};
   unsigned threads = 0;
+  bool paired = false;
 };
 
 /// A recipe or one of its variants, trained with every seed on one kind of split.
@@ -98,6 +100,81 @@ std::string figures_of(const std::vector<Metrics>& metrics, double Metrics::*fig
   return four(s.mean) + (values.size() > 1 ? " +- " + four(s.deviation) : "");
 }
 
+/// A session model on the same sessions as the first one: by question, the mean over all seeds of its
+/// difference, and the interval of that mean as the sessions are drawn anew.
+class PairedDifferences {
+ public:
+  void add(std::size_t system, const std::string& title, const std::string& data,
+           std::vector<SessionReport::Measured> of_seed) {
+    if (systems_.size() <= system) systems_.resize(system + 1);
+    systems_[system].title = title;
+    systems_[system].data = data;
+    systems_[system].seeds.push_back(std::move(of_seed));
+  }
+
+  std::string text(nlohmann::ordered_json& json) const {
+    std::vector<std::vector<std::string>> rows = {
+        {"less the first system", "data", "question", "tracks", "log loss", "AUC", "accuracy"}};
+    for (std::size_t i = 1; i < systems_.size(); ++i)
+      for (std::size_t q = 0; q < systems_[0].seeds[0].size(); ++q) add_question(systems_[i], q, rows, json);
+    return rows.size() == 1
+               ? ""
+               : "Differences on the same sessions, paired bootstrap over sessions\n\n" + table_text(rows);
+  }
+
+ private:
+  struct Of {
+    std::string title, data;
+    std::vector<std::vector<SessionReport::Measured>> seeds;
+  };
+
+  void add_question(const Of& system, std::size_t q, std::vector<std::vector<std::string>>& rows,
+                    nlohmann::ordered_json& json) const {
+    const SessionReport::Measured& question = systems_[0].seeds[0][q];
+    std::size_t tracks = 0;
+    std::array<double, 3> mean{};
+    std::array<std::vector<double>, 3> replicates;
+    for (std::size_t s = 0; s < system.seeds.size(); ++s) {
+      const SessionReport::Measured& first = systems_[0].seeds[s][q];
+      const auto found = std::find_if(system.seeds[s].begin(), system.seeds[s].end(), [&](const auto& other) {
+        return other.moment == first.moment && other.horizon == first.horizon;
+      });
+      // Of other questions, or another label, nothing can be subtracted.
+      if (found == system.seeds[s].end() || found->metrics.rows != first.metrics.rows ||
+          found->metrics.base_rate != first.metrics.base_rate)
+        return;
+      tracks += first.metrics.rows;
+      const auto share = 1 / static_cast<double>(system.seeds.size());
+      mean[0] += share * (found->metrics.accuracy - first.metrics.accuracy);
+      mean[1] += share * (found->metrics.auc - first.metrics.auc);
+      mean[2] += share * (found->metrics.log_loss - first.metrics.log_loss);
+      for (std::size_t f = 0; f < 3; ++f) {
+        replicates[f].resize(first.replicates[f].size());
+        for (std::size_t r = 0; r < replicates[f].size(); ++r)
+          replicates[f][r] += share * (found->replicates[f][r] - first.replicates[f][r]);
+      }
+    }
+    std::vector<std::string> row = {system.title, system.data,
+                                    format("%s, horizon %u", question.moment.c_str(), question.horizon),
+                                    std::to_string(tracks)};
+    nlohmann::ordered_json entry = {{"paired", system.title},
+                                    {"first", systems_[0].title},
+                                    {"moment", question.moment},
+                                    {"horizon", question.horizon},
+                                    {"tracks", tracks}};
+    constexpr std::array<const char*, 3> names = {"accuracy", "auc", "log_loss"};
+    for (const std::size_t f : {std::size_t{2}, std::size_t{1}, std::size_t{0}}) {
+      const Interval interval = interval_of(replicates[f]);
+      row.push_back(format("%+.4f [%+.4f, %+.4f]", mean[f], interval.low, interval.high));
+      entry[names[f]] = {{"difference", mean[f]}, {"interval", {interval.low, interval.high}}};
+    }
+    rows.push_back(row);
+    json.push_back(entry);
+  }
+
+  std::vector<Of> systems_;
+};
+
 /// Session models: every variant on every seed, a row for its held-out sessions and, with --beside, one for
 /// the same blobs on other data.
 void compare_sessions(const Options& options, const std::vector<std::pair<std::string, std::string>>& all,
@@ -105,7 +182,9 @@ void compare_sessions(const Options& options, const std::vector<std::pair<std::s
   std::vector<std::vector<std::string>> rows = {
       {"system", "label", "data", "base rate", "claimed", "accuracy", "AUC", "log loss", "blob"}};
   nlohmann::ordered_json json = nlohmann::ordered_json::array();
-  for (const auto& [file, variant] : all) {
+  PairedDifferences paired_here, paired_beside;
+  for (std::size_t place = 0; place < all.size(); ++place) {
+    const auto& [file, variant] = all[place];
     const Recipe recipe(file, {variant, options.overrides});
     const Recipe::Section root = recipe.root();
     const double published = root.section("published").number("accuracy", 0.0, 0, 1);
@@ -115,6 +194,10 @@ void compare_sessions(const Options& options, const std::vector<std::pair<std::s
     for (const unsigned seed : options.seeds) {
       outcome = run_session_experiment(recipe, options.data, seed, threads, "", false);
       here.push_back(outcome.report->main().metrics());
+      const std::string name = root.text("title", root.text("name"));
+      if (options.paired)
+        paired_here.add(place, name, outcome.model.card->synthetic ? "generated" : "real",
+                        outcome.report->measured());
       nlohmann::ordered_json entry = {{"system", root.text("name")},
                                       {"variant", variant},
                                       {"seed", seed},
@@ -122,6 +205,9 @@ void compare_sessions(const Options& options, const std::vector<std::pair<std::s
                                       {"leaky", outcome.model.card->leaky},
                                       {"synthetic", outcome.model.card->synthetic},
                                       {"held_out", outcome.report->json()},
+                                      {"largest_change", outcome.largest_change},
+                                      {"train_seconds", outcome.train_seconds},
+                                      {"session_bytes", outcome.model.memory->session_bytes},
                                       {"blob_bytes", outcome.blob.size()}};
       if (!options.beside.empty()) {
         const Blob blob(outcome.blob, "the new blob");
@@ -129,6 +215,8 @@ void compare_sessions(const Options& options, const std::vector<std::pair<std::s
             evaluate_sessions(blob, outcome.model, recipe, options.beside, false, threads);
         beside.push_back(other.report->main().metrics());
         beside_synthetic = other.synthetic;
+        if (options.paired)
+          paired_beside.add(place, name, other.synthetic ? "generated" : "real", other.report->measured());
         entry["beside"] = other.report->json();
       }
       json.push_back(entry);
@@ -147,9 +235,13 @@ void compare_sessions(const Options& options, const std::vector<std::pair<std::s
     add(here, outcome.model.card->synthetic);
     if (!beside.empty()) add(beside, beside_synthetic);
   }
-  print_report("Playing track (or the next one, where a system is asked before it starts), horizon 1\n\n" +
-                   table_text(rows),
-               json, options.json);
+  std::string text =
+      "Playing track (or the next one, where a system is asked before it starts), horizon 1\n\n" +
+      table_text(rows);
+  for (const PairedDifferences* paired : {&paired_here, &paired_beside})
+    if (const std::string differences = options.paired ? paired->text(json) : ""; !differences.empty())
+      text += "\n" + differences;
+  print_report(text, json, options.json);
 }
 
 void compare(const Options& options) {
@@ -218,6 +310,8 @@ void add_compare(CLI::App& app) {
   command->add_option(
       "--beside", options->beside,
       "Sessions: score the same blobs on these data too, e.g. real ones beside generated ones");
+  command->add_flag("--paired", options->paired,
+                    "Sessions: print how each system differs from the first, with intervals");
   command->add_option("--splits", options->splits, "Splits of the recipes, a table each")
       ->delimiter(',')
       ->capture_default_str();

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <memory>
 #include <numeric>
 
@@ -85,7 +86,8 @@ void evaluate(const Options& options) {
                  metrics.base_rate);
   const auto card_figure = [&](const char* name) -> std::string {
     for (const auto& metric : model.card->metrics)
-      if (metric->name == name && !options.all_rows) return format("%.4f", metric->shipped);
+      if (metric->name == name && !options.all_rows && !std::isnan(metric->shipped))
+        return format("%.4f", metric->shipped);
     return "";
   };
   text += table_text(

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "commands/session_networks.h"
 #include "evaluate/blob.h"
 
 namespace tonearm {
@@ -49,10 +50,65 @@ void add_unique(std::vector<std::string>& list, const std::string& name) {
   if (!name.empty() && std::find(list.begin(), list.end(), name) == list.end()) list.push_back(name);
 }
 
+std::vector<unsigned> read_units(const Recipe::Section& section, const std::vector<unsigned>& otherwise) {
+  if (!section.has("hidden")) return otherwise;
+  std::vector<unsigned> hidden;
+  for (const double units : section.numbers("hidden")) {
+    if (!(units >= 1 && units <= 10000 && units == std::floor(units)))
+      section.fail("hidden", "must hold whole numbers from 1 to 10000: the units of each hidden layer");
+    hidden.push_back(static_cast<unsigned>(units));
+  }
+  return hidden;
+}
+
+NetworkActivation read_activation(const Recipe::Section& section) {
+  const std::string activation = section.choice("activation", "relu", {"relu", "tanh", "sigmoid"});
+  return activation == "relu"   ? NetworkActivation::relu
+         : activation == "tanh" ? NetworkActivation::tanh
+                                : NetworkActivation::sigmoid;
+}
+
+/// A network over sessions: [train] of the trainer "recurrent", or [encoder].
+void read_recurrent(const Recipe::Section& section, bool validation, TrainerOptions& options) {
+  RecurrentOptions& recurrent = options.recurrent;
+  recurrent.hidden = read_units(section, recurrent.hidden);
+  recurrent.activation = read_activation(section);
+  recurrent.batch_normalisation = section.flag("batch_normalisation", false);
+  recurrent.rate = section.number("rate", recurrent.rate, 1e-9, 1e3);
+  recurrent.weight_decay = section.number("weight_decay", recurrent.weight_decay, 0, 100);
+  recurrent.dropout = section.number("dropout", recurrent.dropout, 0, 0.95);
+  recurrent.clip = section.number("clip", recurrent.clip, 0, 1e9);
+  recurrent.schedule = section.choice("schedule", "constant", {"constant", "cosine"}) == "cosine"
+                           ? RecurrentOptions::Schedule::cosine
+                           : RecurrentOptions::Schedule::constant;
+  recurrent.warmup = section.number("warmup", recurrent.warmup, 0, 1);
+  recurrent.batch = section.count("batch", recurrent.batch, 1, 1u << 24);
+  recurrent.epochs = section.count("epochs", recurrent.epochs, 1, 1u << 20);
+  recurrent.patience = section.count("patience", recurrent.patience, 0, 1u << 20);
+  if (recurrent.patience > 0 && !validation)
+    section.fail("patience", "needs validation sessions: set [validation] held_out above 0");
+  recurrent.truncation = section.count("truncation", recurrent.truncation, 0, 1u << 20);
+  recurrent.offset_augmentation = section.number("offset_augmentation", recurrent.offset_augmentation, 0, 1);
+  options.tasks = section.texts("tasks");
+  recurrent.task_weights = section.numbers("task_weights");
+  if (recurrent.task_weights.empty()) recurrent.task_weights.assign(options.tasks.size(), 0.3);
+  if (recurrent.task_weights.size() != options.tasks.size())
+    section.fail("task_weights",
+                 "must hold one number for each of the " + std::to_string(options.tasks.size()) + " tasks");
+  for (const std::string& task : options.tasks)
+    if (!is_task(task))
+      section.fail("tasks", "names '" + task +
+                                "'; there are skip_1, skip_2, skip_3, not_skipped and reason_end=REASON, "
+                                "e.g. reason_end=trackdone");
+}
+
 TrainerOptions read_trainer(const Recipe::Section& recipe) {
   const Recipe::Section train = recipe.section("train");
   TrainerOptions options;
-  options.trainer = train.choice("trainer", "", {"logistic", "svm", "network", "forest", "boosted"});
+  options.trainer =
+      train.choice("trainer", "", {"logistic", "svm", "network", "forest", "boosted", "recurrent"});
+  const bool sessions = recipe.section("data").has("adapter");
+  const bool validation = recipe.section("validation").number("held_out", 0.0, 0, 0.9) > 0;
   if (options.trainer == "logistic" || options.trainer == "svm") {
     LinearOptions& linear = options.linear;
     linear.loss =
@@ -62,18 +118,8 @@ TrainerOptions read_trainer(const Recipe::Section& recipe) {
     linear.tolerance = train.number("tolerance", linear.tolerance, 1e-14, 0.1);
   } else if (options.trainer == "network") {
     NetworkOptions& network = options.network;
-    if (train.has("hidden")) {
-      network.hidden.clear();
-      for (const double units : train.numbers("hidden")) {
-        if (!(units >= 1 && units <= 10000 && units == std::floor(units)))
-          train.fail("hidden", "must hold whole numbers from 1 to 10000: the units of each hidden layer");
-        network.hidden.push_back(static_cast<unsigned>(units));
-      }
-    }
-    const std::string activation = train.choice("activation", "relu", {"relu", "tanh", "sigmoid"});
-    network.activation = activation == "relu"   ? NetworkActivation::relu
-                         : activation == "tanh" ? NetworkActivation::tanh
-                                                : NetworkActivation::sigmoid;
+    network.hidden = read_units(train, network.hidden);
+    network.activation = read_activation(train);
     network.rate = train.number("rate", network.rate, 1e-9, 1e3);
     network.weight_decay = train.number("weight_decay", network.weight_decay, 0, 100);
     network.dropout = train.number("dropout", network.dropout, 0, 0.95);
@@ -88,6 +134,11 @@ TrainerOptions read_trainer(const Recipe::Section& recipe) {
     forest.min_leaf_rows = train.count("min_leaf_rows", forest.min_leaf_rows, 1, 1u << 30);
     forest.bootstrap = train.flag("bootstrap", forest.bootstrap);
     forest.bins = train.count("bins", forest.bins, 2, 255);
+  } else if (options.trainer == "recurrent") {
+    if (!sessions)
+      train.fail("trainer",
+                 "is \"recurrent\", which learns from listening sessions: [data] must name an adapter");
+    read_recurrent(train, validation, options);
   } else {
     BoostedOptions& boosted = options.boosted;
     boosted.growth = train.choice("growth", "leaf-wise", {"leaf-wise", "symmetric"}) == "symmetric"
@@ -107,6 +158,8 @@ TrainerOptions read_trainer(const Recipe::Section& recipe) {
     boosted.row_share = train.number("row_share", boosted.row_share, 0.001, 1);
     boosted.bins = train.count("bins", boosted.bins, 2, 255);
     boosted.patience = train.count("patience", boosted.patience, 0, 100000);
+    options.encoder = sessions && recipe.has("encoder");
+    if (options.encoder) read_recurrent(recipe.section("encoder"), validation, options);
   }
   return options;
 }
@@ -126,7 +179,22 @@ Settings read_settings(const Recipe::Section& recipe) {
   settings.storage = {int16 ? LeafStorage::int16 : LeafStorage::exact,
                       walk ? TreeLayout::walk : TreeLayout::automatic};
   settings.golden = blob.count("golden", 8, 0, 10000);
-  settings.tolerance = blob.number("tolerance", int16 ? 1e-3 : 1e-5, 0, 1);
+  const bool network = settings.trainer.trainer == "recurrent" || settings.trainer.encoder;
+  if (network) {
+    const std::string weights = blob.choice("weights", "float32", {"float32", "float16", "int8"});
+    settings.weights = weights == "int8"      ? schema::WeightFormat::Int8
+                       : weights == "float16" ? schema::WeightFormat::Float16
+                                              : schema::WeightFormat::Float32;
+    settings.quantize_epochs = blob.count("quantize_epochs", 0, 0, 10000);
+    if (settings.quantize_epochs > 0 && settings.weights != schema::WeightFormat::Int8)
+      blob.fail("quantize_epochs", "is for weights = \"int8\"");
+  }
+  // The trees' reference reads the encoder's states as they are shipped.
+  const double rounding = settings.trainer.trainer != "recurrent"             ? 0
+                          : settings.weights == schema::WeightFormat::Int8    ? 0.1
+                          : settings.weights == schema::WeightFormat::Float16 ? 0.01
+                                                                              : 0;
+  settings.tolerance = blob.number("tolerance", std::max(rounding, int16 ? 1e-3 : 1e-5), 0, 1);
   (void)recipe.text("name");
   for (const char* key : {"title", "version", "task", "label", "licence"}) (void)recipe.text(key, "");
   (void)recipe.section("published").number("accuracy", 0.0, 0, 1);
@@ -136,6 +204,11 @@ Settings read_settings(const Recipe::Section& recipe) {
   if (settings.calibration != "none" && settings.calibrate_on == "validation" &&
       recipe.section("validation").number("held_out", 0.0, 0, 0.9) == 0)
     calibration.fail("on", "is \"validation\", so [validation] held_out must be above 0");
+  if (settings.trainer.trainer == "recurrent" && settings.calibration != "none")
+    calibration.fail("method", "must be \"none\" for a recurrent network: let it stop early instead");
+  if (settings.trainer.encoder && settings.folds > 0)
+    recipe.section("cross_validation")
+        .fail("folds", "must be 0 with an [encoder], which is trained on all of the training sessions");
   if (settings.trainer.trainer == "svm" && settings.calibration == "none")
     calibration.fail(
         "method",
@@ -249,7 +322,7 @@ void require_tolerance(double largest_change, double tolerance) {
   std::snprintf(
       text, sizeof text,
       "conversion changes a held-out probability by %.3g, above the recipe's blob.tolerance of %.3g: "
-      "nothing was written; allow more, or store leaves exactly",
+      "nothing was written; allow more, or store leaves or weights more exactly",
       largest_change, tolerance);
   throw Error(text);
 }

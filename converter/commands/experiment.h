@@ -19,6 +19,7 @@
 #include "train/forest.h"
 #include "train/linear.h"
 #include "train/network.h"
+#include "train/recurrent.h"
 
 namespace tonearm {
 
@@ -42,6 +43,10 @@ struct TrainerOptions {
   NetworkOptions network;
   ForestOptions forest;
   BoostedOptions boosted;
+  /// Of "recurrent", without branches; or of the network whose encoders the boosted trees read.
+  RecurrentOptions recurrent;
+  std::vector<std::string> tasks;  // beside the main one
+  bool encoder = false;
 };
 
 /// All that a recipe says but for its data, features and split.
@@ -50,6 +55,8 @@ struct Settings {
   std::string calibration, calibrate_on;
   unsigned folds = 0, golden = 0;
   TreeStorage storage = LeafStorage::exact;
+  schema::WeightFormat weights = schema::WeightFormat::Float32;  // of a network over sessions
+  unsigned quantize_epochs = 0;                                  // of training through the rounding of int8
   double tolerance = 0;
 };
 Settings read_settings(const Recipe::Section& recipe);

@@ -60,6 +60,8 @@ schema::ModelT session_model(const Recipe::Section& spec, const ImportedModel& i
         "an import sees none: give the encoder its numbers");
   };
   const SessionProgram program(spec, columns_with({}), fit);
+  if (!program.branches().empty())
+    spec.fail("features", "have a branch of a network, which an import cannot train: remove it");
   schema::ModelT model = program.scattered();
   std::vector<std::uint16_t> slots;
   for (const ImportedColumn& column : imported.columns) {

@@ -1,10 +1,12 @@
 #include <algorithm>
+#include <cmath>
 #include <memory>
 
 #include "base/files.h"
 #include "commands/commands.h"
 #include "commands/report.h"
 #include "emit/emit.h"
+#include "emit/networks.h"
 #include "evaluate/blob.h"
 
 namespace tonearm {
@@ -75,6 +77,23 @@ std::string shared_text(const TreesT& trees, std::size_t count) {
                       trees.inputs->context_axes, trees.inputs->slots.size());
 }
 
+/// A network's own words: its levels, how its weights are stored, and what an event costs.
+std::string recurrent_text(const schema::OperatorT& op, const schema::RecurrentT& recurrent) {
+  std::string text;
+  for (const auto& layer : recurrent.layers)
+    text += format("%s%s %u %s", text.empty() ? "" : ", ", schema::EnumNameCell(layer->cell), layer->units,
+                   layer->backward ? "backward" : "forward");
+  text += format("; weights %s; ", schema::EnumNameWeightFormat(recurrent.format));
+  const std::size_t products = recurrent_products(op, recurrent);
+  if (recurrent.sequence == schema::Sequence::Row)
+    return text + format("%u steps of one row%s: %zu multiply-adds", recurrent.steps,
+                         recurrent.lengths ? " at most" : "", products);
+  if (recurrent.steps == 0) return text + format("an event costs one step: %zu multiply-adds", products);
+  return text + format("an event costs %u steps%s: %zu multiply-adds", recurrent.steps,
+                       recurrent.padded ? format(", padded with %g", recurrent.padding).c_str() : " at most",
+                       products);
+}
+
 Part describe(const schema::OperatorT& op) {
   Part part{schema::EnumNameOperatorKind(op.kind.type), "", 0};
   if (const auto* affine = op.kind.AsAffine()) {
@@ -118,6 +137,21 @@ Part describe(const schema::OperatorT& op) {
     part.bytes = bytes_of(*trees->inputs) + trees->block_nodes.size() + bytes_of(trees->nodes) +
                  bytes_of(trees->leaves) + bytes_of(trees->palette) + bytes_of(trees->base);
   }
+  if (const auto* affine = op.kind.AsQuantizedAffine()) {
+    part.detail = format("activation %s; weights %s", schema::EnumNameActivation(affine->activation),
+                         schema::EnumNameWeightFormat(affine->format));
+    part.bytes = affine->weights.size() + bytes_of(affine->bias) + bytes_of(affine->input_factors) +
+                 bytes_of(affine->scales);
+  }
+  if (const auto* recurrent = op.kind.AsRecurrent()) {
+    part.detail = recurrent_text(op, *recurrent);
+    part.bytes = bytes_of(recurrent->input_factors);
+    for (const auto& layer : recurrent->layers)
+      part.bytes += layer->input_weights.size() + layer->recurrent_weights.size() + bytes_of(layer->bias) +
+                    bytes_of(layer->recurrent_bias) + bytes_of(layer->bias_codes) +
+                    bytes_of(layer->recurrent_bias_codes) + bytes_of(layer->input_multipliers) +
+                    bytes_of(layer->recurrent_multipliers);
+  }
   if (const auto* calibrate = op.kind.AsCalibrate()) {
     part.detail = calibrate->method == schema::CalibrationMethod::Sigmoid
                       ? format("Sigmoid, slope %g, intercept %g", calibrate->slope, calibrate->intercept)
@@ -150,7 +184,10 @@ std::string card_text(const schema::CardT& card) {
                              card.split->held_out_rows) +
                       card.split->digest);
   for (const auto& metric : card.metrics)
-    line(metric->name.c_str(), format("%.4f held-out (%.4f as trained)", metric->shipped, metric->trained));
+    line(metric->name.c_str(),
+         std::isnan(metric->shipped)
+             ? format("not measured (%.4f as trained)", metric->trained)
+             : format("%.4f held-out (%.4f as trained)", metric->shipped, metric->trained));
   if (card.conversion != nullptr && card.conversion->rows > 0)
     line("conversion",
          format("a probability changed by %.2g at most, %.2g on average, over %u rows",

@@ -57,6 +57,7 @@ int main(int argc, char** argv) {
   add_predict(app);
   add_inspect(app);
   add_verify(app);
+  add_quantize(app);
   add_synth(app);
   add_explore(app);
   catch_interrupts();

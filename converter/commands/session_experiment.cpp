@@ -11,7 +11,9 @@
 #include "base/files.h"
 #include "base/random.h"
 #include "commands/report.h"
+#include "commands/session_networks.h"
 #include "data/table.h"
+#include "quantize/quantize.h"
 #include "train/binning.h"
 
 namespace tonearm {
@@ -46,12 +48,18 @@ std::size_t memory_bytes(const Recipe::Section& recipe) {
 /// Which sessions of a log are wanted.
 using Wanted = std::function<bool(const Log&, const Play& first, std::uint32_t number)>;
 
-/// Replays logs and hands over the questions about the wanted sessions, batch by batch, in order.
+/// Replays logs and hands over the questions about the wanted sessions, batch by batch, in order; with
+/// `steps`, a program of steps, these too.
 class Replays {
  public:
   Replays(const LogSource& source, const Blob& blob, const Questions& questions, Threads& threads,
-          std::string label)
-      : source_(source), blob_(blob), questions_(questions), threads_(threads), label_(std::move(label)) {}
+          std::string label, const Blob* steps = nullptr)
+      : source_(source),
+        blob_(blob),
+        steps_(steps),
+        questions_(questions),
+        threads_(threads),
+        label_(std::move(label)) {}
 
   void run(
       const Wanted& wanted,
@@ -62,6 +70,8 @@ class Replays {
       constexpr std::size_t block = 16;
       threads_.run((logs.size() + block - 1) / block, [&](std::size_t b) {
         Replay replay(blob_, source_.columns(), questions_);
+        std::optional<Replay> steps;
+        if (steps_ != nullptr) steps.emplace(*steps_, source_.columns(), questions_);
         for (std::size_t i = b * block; i < std::min(logs.size(), (b + 1) * block); ++i) {
           replay.outline(logs[i], replayed[i]);
           bool any = false;
@@ -72,6 +82,7 @@ class Replays {
             any |= chosen[i].back() != 0;
           }
           if (any) replay.run(logs[i], replayed[i]);
+          if (any && steps) steps->steps(logs[i], replayed[i]);
         }
       });
       for (std::size_t i = 0; i < logs.size(); ++i)
@@ -83,6 +94,7 @@ class Replays {
  private:
   const LogSource& source_;
   const Blob& blob_;
+  const Blob* steps_;
   Questions questions_;
   Threads& threads_;
   std::string label_;
@@ -163,7 +175,13 @@ struct Preparation {
   std::unique_ptr<SessionSplit> split;
   std::unique_ptr<SessionProgram> program;
   std::unique_ptr<Blob> features;  // the program alone: its outputs are the features
+  std::unique_ptr<Blob> steps;     // of a network over sessions, if it has branches that read them
+  /// Of trees that read encoders, once these have been trained.
+  RecurrentNetwork encoder;
+  std::optional<SessionRanges> encoder_ranges;
   std::size_t bytes = 0;
+
+  bool network() const { return settings.trainer.trainer == "recurrent"; }
 
   Wanted part(Part part) const {
     return [this, part](const Log& log, const Play& first, std::uint32_t) {
@@ -171,6 +189,36 @@ struct Preparation {
     };
   }
 };
+
+/// Branches are parts of a network, and only those over the session are encoders.
+void require_fitting_branches(const Recipe::Section& root, const Preparation& made) {
+  const TrainerOptions& options = made.settings.trainer;
+  const auto& branches = made.program->branches();
+  if (options.trainer == "recurrent") {
+    if (branches.empty())
+      root.fail(
+          "features",
+          "have no branch: give the network at least one with encode = \"recurrent\", or let the trainer "
+          "be \"network\"");
+    return require_given(*made.program);
+  }
+  const auto over_session = std::count_if(branches.begin(), branches.end(), [](const auto& branch) {
+    return branch.options.source == BranchOptions::Source::steps;
+  });
+  if (options.encoder && over_session == 0)
+    root.fail("encoder", "is given, but no feature has encode = \"recurrent\" with source = \"session\"");
+  for (const SessionProgram::Branch& branch : branches) {
+    if (branch.name.empty()) continue;
+    if (!options.encoder)
+      root.fail("features", "have the branch '" + branch.name + "', which train.trainer = \"" +
+                                options.trainer +
+                                "\" cannot train: let it be \"recurrent\", or give "
+                                "boosted trees an [encoder]");
+    if (branch.options.source != BranchOptions::Source::steps)
+      root.fail("features", "have the branch '" + branch.name +
+                                "', which does not read the session: trees can only read encoders that do");
+  }
+}
 
 Preparation prepare(const Recipe& recipe, const std::filesystem::path& folder, std::uint32_t seed,
                     Threads& threads) {
@@ -202,8 +250,88 @@ Preparation prepare(const Recipe& recipe, const std::filesystem::path& folder, s
   made.program = std::make_unique<SessionProgram>(root, made.logs->columns(), fit);
   schema::ModelT gathered = made.program->gathered();
   made.features = std::make_unique<Blob>(pack(gathered), "the feature program");
+  require_fitting_branches(root, made);
+  if (made.program->step_features() > 0) {
+    schema::ModelT steps = made.program->steps();
+    made.steps = std::make_unique<Blob>(pack(steps), "the program of steps");
+  }
   recipe.require_all_known();  // everything has been read: complain now, not after hours of training
   return made;
+}
+
+/// Whole sessions with the questions about them, for networks.
+SessionData collect_sessions(const Preparation& made, const Replays& replays, const Wanted& wanted,
+                             std::size_t bytes) {
+  const std::vector<std::string>& tasks = made.settings.trainer.tasks;
+  SessionData data = no_sessions(*made.program, tasks);
+  replays.run(wanted, [&](const Log& log, const Replayed& replayed, const std::vector<char>& chosen) {
+    add_sessions(data, log, replayed, chosen, tasks, false);
+    if (bytes_of(data) > bytes)
+      throw Error(
+          "a recurrent network keeps its sessions in memory, and they take more than half of "
+          "train.memory_mb: "
+          "raise it, or ask fewer questions ([examples] horizons, moments, thin)");
+  });
+  return data;
+}
+
+/// The largest magnitude of each output of a model over the training sessions.
+std::vector<float> largest_outputs(const Preparation& made, schema::ModelT& model, Threads& threads) {
+  const Blob blob(pack(model), "the new blob");
+  std::vector<float> result(blob.outputs());
+  Replays(*made.logs, blob, made.questions, threads, "measuring ranges")
+      .run(made.part(Part::training), [&](const Log&, const Replayed& replayed,
+                                          const std::vector<char>& wanted) {
+        for (std::size_t i = 0; i < replayed.examples.size(); ++i)
+          for (std::size_t k = 0; wanted[replayed.examples[i].session] && k < result.size(); ++k)
+            if (const float value = std::abs(replayed.outputs[i * result.size() + k]); std::isfinite(value))
+              result[k] = std::max(result[k], value);
+      });
+  return result;
+}
+
+/// With the weights of its networks as the recipe wants them.
+schema::ModelT with_weights(const Preparation& made, schema::ModelT model, Threads& threads) {
+  if (made.settings.weights == schema::WeightFormat::Float32) return model;
+  const QuantizeOptions options{made.settings.weights, false};
+  return quantize(model, options, measure_ranges(model, options, [&](schema::ModelT& part) {
+                    return largest_outputs(made, part, threads);
+                  }));
+}
+
+/// Trained, and then perhaps trained on through the rounding of int8.
+RecurrentNetwork train_network_on(const Preparation& made, const SessionData& data,
+                                  const SessionData& validation, const SessionRanges& ranges,
+                                  Training training) {
+  RecurrentOptions options = with_branches(made.settings.trainer.recurrent, *made.program, ranges);
+  RecurrentNetwork network = train_recurrent(data, validation, options, training);
+  if (made.settings.quantize_epochs == 0) return network;
+  options.quantized = true;
+  options.epochs = made.settings.quantize_epochs;
+  options.rate *= 0.1;
+  options.schedule = RecurrentOptions::Schedule::cosine;
+  options.warmup = 0;
+  training.stage += ", quantized";
+  training.label += ", quantized";
+  return refine_recurrent(network, data, validation, options, training);
+}
+
+/// The encoders that trees read: trained with a head of their own, whose rows are scaled for it.
+void train_encoder(Preparation& made, SessionData data, SessionData validation, Training training) {
+  made.encoder_ranges.emplace(data);
+  const RowScale scale(data);
+  scale.apply(data);
+  scale.apply(validation);
+  training.stage = "encoder";
+  training.label += ", encoder";
+  made.encoder = train_network_on(made, data, validation, *made.encoder_ranges, training);
+  schema::ModelT model = made.program->gathered();
+  const std::uint16_t first = model.output_offset;
+  append_encoders(model, *made.program, made.encoder, *made.encoder_ranges);
+  model = with_weights(made, std::move(model), training.threads);
+  model.output_offset = first;
+  model.output_length = static_cast<std::uint16_t>(next_slot(model) - first);
+  made.features = std::make_unique<Blob>(pack(model), "the feature program with its encoders");
 }
 
 TrainedModel train_on(const Preparation& made, Rows& rows, Rows& validation, const Training& training,
@@ -215,6 +343,7 @@ TrainedModel train_on(const Preparation& made, Rows& rows, Rows& validation, con
     const auto& slots = made.program->slots();
     boosted.costly_from = static_cast<std::size_t>(
         std::lower_bound(slots.begin(), slots.end(), made.program->context_end()) - slots.begin());
+    boosted.costly_end = slots.size();  // behind them are the states of encoders
     const BinnedRows binned = bin_rows(*rows.source, options.boosted.bins, limit, training.threads);
     const BinnedRows held = bin_rows(*validation.source, binned, {made.bytes / 4, folder}, training.threads);
     return {train_boosted(binned, held.rows > 0 ? &held : nullptr, boosted, training),
@@ -231,18 +360,27 @@ TrainedModel train_on(const Preparation& made, Rows& rows, Rows& validation, con
 }
 
 /// The finished model: trees pick their inputs where the program leaves them, others read them gathered.
-schema::ModelT convert(const Preparation& made, const TrainedModel& trained) {
+schema::ModelT convert(const Preparation& made, const TrainedModel& trained, Threads& threads) {
   const TreeStorage storage = made.settings.storage;
   const SessionProgram& program = *made.program;
   if (const auto* ensemble = std::get_if<TreeEnsemble>(&trained.predictor)) {
     schema::ModelT model = program.scattered();
+    if (made.encoder_ranges) {
+      append_encoders(model, program, made.encoder, *made.encoder_ranges);
+      model = with_weights(made, std::move(model), threads);
+    }
     TrainedModel placed{*ensemble, trained.calibration};
     for (Tree& tree : std::get<TreeEnsemble>(placed.predictor).trees)
-      for (TreeNode& node : tree.nodes)
-        if (node.feature >= 0)
-          node.feature = program.slots()[static_cast<std::size_t>(node.feature)] - program.first_slot();
+      for (TreeNode& node : tree.nodes) {
+        if (node.feature < 0) continue;
+        const auto feature = static_cast<std::size_t>(node.feature), features = program.slots().size();
+        node.feature =
+            feature < features
+                ? program.slots()[feature] - program.first_slot()
+                : static_cast<std::int32_t>(program.end_slot() - program.first_slot() + feature - features);
+      }
     append_predictor(model, placed, program.first_slot(),
-                     static_cast<std::size_t>(program.end_slot() - program.first_slot()), storage,
+                     static_cast<std::size_t>(next_slot(model) - program.first_slot()), storage,
                      static_cast<std::size_t>(program.context_end() - program.first_slot()));
     return model;
   }
@@ -251,11 +389,36 @@ schema::ModelT convert(const Preparation& made, const TrainedModel& trained) {
   return model;
 }
 
-/// A few sessions as events, for devices to re-check. The outputs are those of the blob on this machine.
+/// What was trained, in its own precision: the reference that the blob is compared with.
+struct Reference {
+  TrainedModel model;                       // of the features
+  std::optional<RecurrentNetwork> network;  // instead of it, of whole sessions
+
+  /// The probability of each question about the wanted sessions of a log; `replayed` has the features, and
+  /// for a network the steps.
+  std::vector<double> probabilities(const Preparation& made, const Log& log, const Replayed& replayed,
+                                    const std::vector<char>& wanted) const {
+    if (network) {
+      SessionData data = no_sessions(*made.program, {});
+      add_sessions(data, log, replayed, wanted, {}, true);
+      Threads one(1);
+      return recurrent_probabilities(*network, data, one);
+    }
+    std::vector<double> result;
+    const std::size_t features = made.features->outputs();
+    for (std::size_t e = 0; e < replayed.examples.size(); ++e)
+      if (wanted[replayed.examples[e].session])
+        result.push_back(
+            reference_probability(model, std::span(replayed.outputs).subspan(e * features, features)));
+    return result;
+  }
+};
+
+/// A few sessions as events, for devices to re-check.
 void add_golden_events(schema::ModelT& model, const std::vector<Log>& logs,
                        const std::vector<LogColumn>& columns) {
   model.golden = nullptr;
-  const Blob blob(pack(model), "the new blob");
+  const Blob blob(pack(model), "the new blob", TONEARM_CPU_SCALAR);
   auto golden = std::make_unique<schema::GoldenT>();
   golden->tolerance = 1e-6f;
   std::vector<float> row(blob.columns());
@@ -342,29 +505,52 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
                                       std::uint32_t seed, Threads& threads,
                                       const std::string& checkpoint_path, bool resume) {
   const Recipe::Section root = recipe.root();
-  const Preparation made = prepare(recipe, folder, seed, threads);
+  Preparation made = prepare(recipe, folder, seed, threads);
   const std::filesystem::path temporary = std::filesystem::temp_directory_path();
   SessionOutcome outcome;
   outcome.tolerance = made.settings.tolerance;
-  outcome.features = made.features->outputs();
 
   const std::string label = root.text("name") + ", seed " + std::to_string(seed);
-  const Replays replays(*made.logs, *made.features, made.questions, threads, label + ", replaying");
-  Rows training(replays, outcome.features, made.part(Part::training), made.bytes / 2);
-  Rows validation(replays, outcome.features, made.part(Part::validation), made.bytes / 4);
+  const Replays replays(*made.logs, *made.features, made.questions, threads, label + ", replaying",
+                        made.steps.get());
+  std::optional<Replays> row_replays;  // which rows that do not fit in memory go back to
+  std::unique_ptr<Rows> training, validation;
+  std::optional<SessionData> sessions, validation_sessions;
+  const auto read_rows = [&] {
+    row_replays.emplace(*made.logs, *made.features, made.questions, threads, label + ", replaying");
+    outcome.features = made.features->outputs();
+    training =
+        std::make_unique<Rows>(*row_replays, outcome.features, made.part(Part::training), made.bytes / 2);
+    validation =
+        std::make_unique<Rows>(*row_replays, outcome.features, made.part(Part::validation), made.bytes / 4);
+  };
+  if (made.network() || made.settings.trainer.encoder) {
+    sessions = collect_sessions(made, replays, made.part(Part::training), made.bytes / 2);
+    validation_sessions = collect_sessions(made, replays, made.part(Part::validation), made.bytes / 4);
+    outcome.features = sessions->step_features + sessions->row_features;
+  } else {
+    read_rows();
+  }
+
   std::uint64_t digest = hash_text(recipe.merged_text());
   double positives = 0;
-  const auto count = [&](Rows& rows, std::size_t& examples, bool is_training) {
-    rows.source->read([&](const RowBlock& block) {
-      examples += block.rows;
-      for (const float target : block.target) {
-        digest = mix64(digest ^ (target > 0.5f ? 1u : 2u));
-        if (is_training) positives += target;
-      }
-    });
+  const auto count = [&](float target, std::size_t& examples, bool is_training) {
+    ++examples;
+    digest = mix64(digest ^ (target > 0.5f ? 1u : 2u));
+    if (is_training) positives += target;
   };
-  count(training, outcome.training_examples, true);
-  count(validation, outcome.validation_examples, false);
+  const auto count_all = [&](const std::optional<SessionData>& of_network, const std::unique_ptr<Rows>& rows,
+                             std::size_t& examples, bool is_training) {
+    if (of_network)
+      for (std::size_t i = 0; i < of_network->questions(); ++i)
+        count(of_network->targets[i * of_network->tasks], examples, is_training);
+    else
+      rows->source->read([&](const RowBlock& block) {
+        for (const float target : block.target) count(target, examples, is_training);
+      });
+  };
+  count_all(sessions, training, outcome.training_examples, true);
+  count_all(validation_sessions, validation, outcome.validation_examples, false);
   if (outcome.training_examples == 0)
     throw Error("no session is left to train on: the split holds out all of them, or no outcome is known");
   const double base_rate = positives / static_cast<double>(outcome.training_examples);
@@ -383,39 +569,64 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
         return made.split->part(log, first) == Part::training && in_fold(log) == test;
       };
     };
-    Rows fit_rows(replays, outcome.features, wanted(false), made.bytes / 2);
     options.stage = "fold " + std::to_string(fold + 1);
     options.label = label + ", " + options.stage + " of " + std::to_string(made.settings.folds);
-    const TrainedModel model = train_on(made, fit_rows, validation, options, temporary);
     StreamedMetrics metrics;
     const SessionWeights none;
-    ReplayedRows(replays, outcome.features, wanted(true)).read([&](const RowBlock& block) {
-      for (std::size_t row = 0; row < block.rows; ++row)
-        metrics.add(
-            reference_probability(model, block.values.subspan(row * outcome.features, outcome.features)),
-            block.target[row], none);
-    });
+    if (made.network()) {
+      const SessionData fit = collect_sessions(made, replays, wanted(false), made.bytes / 2);
+      const RecurrentNetwork network =
+          train_network_on(made, fit, *validation_sessions, SessionRanges(fit), options);
+      const SessionData test = collect_sessions(made, replays, wanted(true), made.bytes / 2);
+      const std::vector<double> probabilities = recurrent_probabilities(network, test, threads);
+      for (std::size_t i = 0; i < probabilities.size(); ++i)
+        metrics.add(probabilities[i], test.targets[i * test.tasks], none);
+    } else {
+      Rows fit_rows(replays, outcome.features, wanted(false), made.bytes / 2);
+      const TrainedModel model = train_on(made, fit_rows, *validation, options, temporary);
+      ReplayedRows(replays, outcome.features, wanted(true)).read([&](const RowBlock& block) {
+        for (std::size_t row = 0; row < block.rows; ++row)
+          metrics.add(
+              reference_probability(model, block.values.subspan(row * outcome.features, outcome.features)),
+              block.target[row], none);
+      });
+    }
     outcome.folds.push_back(metrics.metrics());
   }
   options.stage = "final";
   options.label = label;
   const auto start = std::chrono::steady_clock::now();
-  TrainedModel trained = train_on(made, training, validation, options, temporary);
-  outcome.train_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  if (made.settings.calibration != "none") {
-    std::vector<double> scores;
-    std::vector<float> target;
-    validation.source->read([&](const RowBlock& block) {
-      for (std::size_t row = 0; row < block.rows; ++row)
-        scores.push_back(
-            reference_score(trained, block.values.subspan(row * outcome.features, outcome.features)));
-      target.insert(target.end(), block.target.begin(), block.target.end());
-    });
-    trained.calibration =
-        made.settings.calibration == "platt" ? fit_platt(scores, target) : fit_isotonic(scores, target);
+  Reference trained;
+  if (made.network()) {
+    const SessionRanges ranges(*sessions);
+    trained.network = train_network_on(made, *sessions, *validation_sessions, ranges, options);
+    outcome.model = made.program->gathered();
+    append_network(outcome.model, *made.program, *trained.network, ranges);
+    outcome.float_bytes = pack(outcome.model).size();
+    outcome.model = with_weights(made, std::move(outcome.model), threads);
+    outcome.float_bytes -= pack(outcome.model).size();
+  } else {
+    if (made.settings.trainer.encoder) {
+      train_encoder(made, std::move(*sessions), std::move(*validation_sessions), options);
+      read_rows();
+    }
+    trained.model = train_on(made, *training, *validation, options, temporary);
+    if (made.settings.calibration != "none") {
+      std::vector<double> scores;
+      std::vector<float> target;
+      validation->source->read([&](const RowBlock& block) {
+        for (std::size_t row = 0; row < block.rows; ++row)
+          scores.push_back(
+              reference_score(trained.model, block.values.subspan(row * outcome.features, outcome.features)));
+        target.insert(target.end(), block.target.begin(), block.target.end());
+      });
+      trained.model.calibration =
+          made.settings.calibration == "platt" ? fit_platt(scores, target) : fit_isotonic(scores, target);
+    }
+    outcome.model = convert(made, trained.model, threads);
   }
+  outcome.train_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
-  outcome.model = convert(made, trained);
   schema::CardT& card = *outcome.model.card;
   card.task = "skip";
   fill_card(card, recipe, "the track is skipped");
@@ -458,9 +669,8 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
       if (!any) return;
       of_blob.run(logs[i], mine.shipped);
       of_features.run(logs[i], mine.features);
-      for (std::size_t e = 0; e < mine.features.examples.size(); ++e)
-        mine.reference.push_back(reference_probability(
-            trained, std::span(mine.features.outputs).subspan(e * outcome.features, outcome.features)));
+      if (made.steps) Replay(*made.steps, made.logs->columns(), questions).steps(logs[i], mine.features);
+      mine.reference = trained.probabilities(made, logs[i], mine.features, mine.wanted);
     });
     for (std::size_t i = 0; i < logs.size(); ++i) {
       const Work& mine = work[i];
@@ -468,13 +678,20 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
       outcome.report->add(logs[i], mine.shipped,
                           [&](std::uint32_t session) { return mine.wanted[session] != 0; });
       SessionWeights none;
-      for (std::size_t e = 0; e < mine.reference.size(); ++e) {
-        if (!mine.wanted[mine.shipped.examples[e].session]) continue;
-        const double change = std::abs(mine.reference[e] - static_cast<double>(mine.shipped.outputs[e]));
-        outcome.largest_change = std::isnan(change) ? 1 : std::max(outcome.largest_change, change);
+      auto reference = mine.reference.begin();
+      for (std::size_t e = 0; e < mine.shipped.examples.size(); ++e) {
         const Example& example = mine.shipped.examples[e];
+        if (!mine.wanted[example.session]) continue;
+        const double probability = *reference++;
+        const double off = std::abs(probability - static_cast<double>(mine.shipped.outputs[e]));
+        // The challenge asks beyond the horizons that were trained, and so beyond the ranges of int8.
+        if (example.challenge && made.settings.weights == schema::WeightFormat::Int8) continue;
+        SessionOutcome::Change& change = outcome.changes[std::min(example.position, 21u)];
+        ++change.questions;
+        change.largest = std::isnan(off) ? 1 : std::max(change.largest, off);
+        change.sum += off;
         if (example.horizon == 1 && !example.challenge && example.playing == made.questions.started)
-          as_trained.add(mine.reference[e], example.target, none);
+          as_trained.add(probability, example.target, none);
       }
       const std::size_t wanted_plays = made.settings.golden;
       for (std::size_t play = 0; play < logs[i].plays.size() && golden_plays < wanted_plays; ++play)
@@ -486,6 +703,13 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
     }
   });
   outcome.report->finish();
+  std::size_t compared = 0;
+  for (const auto& [position, change] : outcome.changes) {
+    outcome.largest_change = std::max(outcome.largest_change, change.largest);
+    outcome.mean_change += change.sum;
+    compared += change.questions;
+  }
+  outcome.mean_change /= static_cast<double>(std::max<std::size_t>(1, compared));
   require_tolerance(outcome.largest_change, outcome.tolerance);
   outcome.remarks = made.logs->remarks();
 
@@ -497,6 +721,7 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
   card.conversion = std::make_unique<schema::ConversionT>();
   card.conversion->rows = static_cast<std::uint32_t>(std::min<std::size_t>(shipped.rows, UINT32_MAX));
   card.conversion->largest_change = static_cast<float>(outcome.largest_change);
+  card.conversion->mean_change = static_cast<float>(outcome.mean_change);
   card.conversion->tolerance = static_cast<float>(outcome.tolerance);
   card.split = std::make_unique<schema::SplitT>();
   card.split->rule = made.split->rule();
@@ -508,6 +733,7 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
   card.split->digest = outcome.report->digest();
   if (golden_plays > 0) add_golden_events(outcome.model, golden, made.logs->columns());
   outcome.blob = pack(outcome.model);
+  if (made.network()) outcome.float_bytes += outcome.blob.size();
   const Blob finished(outcome.blob, "the new blob");  // whatever is written can be opened
   return outcome;
 }

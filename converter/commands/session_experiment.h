@@ -4,6 +4,7 @@
 // `features` and `compare` do where a recipe's [data] names an adapter.
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -33,7 +34,16 @@ struct SessionOutcome {
   std::size_t training_examples = 0, validation_examples = 0, features = 0;
   std::vector<LogRemark> remarks;
   std::vector<Metrics> folds;
-  double largest_change = 0, tolerance = 0, train_seconds = 0;
+  double largest_change = 0, mean_change = 0, tolerance = 0, train_seconds = 0;
+  /// Of a recurrent network: the blob's bytes if its weights were float32 (0 for others).
+  std::size_t float_bytes = 0;
+  /// How far the blob's probabilities are from those of what was trained, by the position in the session from
+  /// 1 (21: beyond 20).
+  struct Change {
+    std::size_t questions = 0;
+    double largest = 0, sum = 0;
+  };
+  std::map<std::uint32_t, Change> changes;
   Checkpoint checkpoint;  // to be removed once the blob is written
 };
 SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesystem::path& folder,

@@ -138,6 +138,19 @@ const StreamedMetrics& SessionReport::main() const {
   return metrics_.begin()->second;
 }
 
+std::vector<SessionReport::Measured> SessionReport::measured() const {
+  std::vector<Measured> all;
+  for (const bool playing : {true, false})
+    for (const auto& [key, streamed] : metrics_)
+      if (key.system == "model" && key.playing == playing && !key.later)
+        all.push_back({moment_name(playing, key.horizon),
+                       key.horizon,
+                       streamed.metrics(),
+                       {streamed.replicates(Figure::accuracy), streamed.replicates(Figure::auc),
+                        streamed.replicates(Figure::log_loss)}});
+  return all;
+}
+
 std::string SessionReport::text() const {
   std::string text;
   const auto add_rows = [&](bool playing, unsigned horizon, bool later) {

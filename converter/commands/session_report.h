@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -7,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "data/sessions.h"
 #include "evaluate/session_metrics.h"
@@ -30,6 +32,15 @@ class SessionReport {
   nlohmann::ordered_json json() const;
   /// Of the blob: asked about the playing track if there are such questions, else upcoming at horizon 1.
   const StreamedMetrics& main() const;
+  /// The blob on one kind of question: its figures, and each of them in every bootstrap replicate. Replicate
+  /// i draws the same sessions in all reports, so two blobs' differences on the same sessions are paired.
+  struct Measured {
+    std::string moment;
+    unsigned horizon = 1;
+    Metrics metrics;
+    std::array<std::vector<double>, 3> replicates;  // by Figure
+  };
+  std::vector<Measured> measured() const;
   std::size_t sessions() const { return sessions_; }
   std::size_t plays() const { return plays_; }
   const std::string& digest() const { return digest_; }

@@ -51,6 +51,23 @@ std::string text_of(const Experiment& experiment, const Outcome& outcome, const 
   return text;
 }
 
+/// What quantization did to a network, over whole sessions: errors must not grow along them.
+std::string changes_text(const SessionOutcome& outcome) {
+  std::vector<std::vector<std::string>> rows = {{"held-out questions", "as trained", "the blob"}};
+  for (const auto& metric : outcome.model.card->metrics)
+    rows.push_back({metric->name, format("%.4f", metric->trained), format("%.4f", metric->shipped)});
+  rows.push_back({"bytes", bytes_text(static_cast<double>(outcome.float_bytes)),
+                  bytes_text(static_cast<double>(outcome.blob.size()))});
+  std::string text = table_text(rows) + "\n";
+  rows = {{"position"}, {"largest change"}, {"mean change"}};
+  for (const auto& [position, change] : outcome.changes) {
+    rows[0].push_back(position > 20 ? "later" : std::to_string(position));
+    rows[1].push_back(format("%.1e", change.largest));
+    rows[2].push_back(format("%.1e", change.sum / static_cast<double>(change.questions)));
+  }
+  return text + table_text(rows) + "\n";
+}
+
 /// A model of listening sessions.
 void train_sessions(const Recipe& recipe, const Options& options, Threads& threads) {
   const SessionOutcome outcome = run_session_experiment(recipe, options.data, options.seed, threads,
@@ -74,8 +91,9 @@ void train_sessions(const Recipe& recipe, const Options& options, Threads& threa
     text += format("  cross-validation, %zu folds of the training sessions: accuracy %.4f +- %.4f\n",
                    accuracy.size(), spread(accuracy).mean, spread(accuracy).deviation);
   }
-  text += format("  conversion changed a probability by %.2g at most (allowed: %.2g)\n",
-                 outcome.largest_change, outcome.tolerance);
+  if (outcome.float_bytes > 0) text += changes_text(outcome);
+  text += format("  conversion changed a probability by %.2g at most, %.2g on average (allowed: %.2g)\n",
+                 outcome.largest_change, outcome.mean_change, outcome.tolerance);
   text += format("  %s: %s; a session takes %u bytes\n", options.out.c_str(),
                  bytes_text(static_cast<double>(outcome.blob.size())).c_str(),
                  outcome.model.memory->session_bytes);
@@ -87,11 +105,21 @@ void train_sessions(const Recipe& recipe, const Options& options, Threads& threa
                                  {"features", outcome.features},
                                  {"held_out", outcome.report->json()},
                                  {"largest_change", outcome.largest_change},
+                                 {"mean_change", outcome.mean_change},
                                  {"train_seconds", outcome.train_seconds},
                                  {"session_bytes", outcome.model.memory->session_bytes},
                                  {"blob_bytes", outcome.blob.size()},
                                  {"blob", options.out}};
   for (const Metrics& fold : outcome.folds) json["folds"].push_back(metrics_json(fold));
+  if (outcome.float_bytes > 0) {
+    json["float_bytes"] = outcome.float_bytes;
+    for (const auto& metric : card.metrics) json["trained"][metric->name] = metric->trained;
+    for (const auto& [position, change] : outcome.changes)
+      json["changes"].push_back({{"position", position},
+                                 {"questions", change.questions},
+                                 {"largest", change.largest},
+                                 {"mean", change.sum / static_cast<double>(change.questions)}});
+  }
   print_report(text, json, options.json);
 }
 

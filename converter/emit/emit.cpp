@@ -14,8 +14,10 @@
 #include <numeric>
 #include <optional>
 #include <set>
+#include <tuple>
 
 #include "base/error.h"
+#include "emit/networks.h"
 #include "evaluate/blob.h"
 
 namespace tonearm {
@@ -116,12 +118,20 @@ std::vector<std::int32_t> pivots_of(const std::vector<std::int32_t>& thresholds)
   return pivots;
 }
 
-/// The axes of an ensemble, and where each threshold and each set of categories went. The features below
-/// `context` are of the context part, so their axes come first.
+/// Of the features of an ensemble, those of a candidate: the others are of the context part.
+struct CandidateFeatures {
+  std::size_t first = 0, end = std::numeric_limits<std::size_t>::max();
+  bool contain(std::int32_t feature) const {
+    return static_cast<std::size_t>(feature) >= first && static_cast<std::size_t>(feature) < end;
+  }
+};
+
+/// The axes of an ensemble, and where each threshold and each set of categories went. Those of the context
+/// part come first.
 class AxisTable {
  public:
-  AxisTable(const TreeEnsemble& ensemble, bool session, std::size_t context, TreeLayout layout)
-      : session_(session), layout_(layout), splits_(ensemble.category_splits) {
+  AxisTable(const TreeEnsemble& ensemble, bool session, CandidateFeatures candidate, TreeLayout layout)
+      : session_(session), candidate_(candidate), layout_(layout), splits_(ensemble.category_splits) {
     if (layout != TreeLayout::walk) find_as_zero(ensemble);
     for (const Tree& tree : ensemble.trees)
       for (const TreeNode& node : tree.nodes) {
@@ -131,13 +141,14 @@ class AxisTable {
         else
           axes_[key_of(node)].push_back(threshold_of(node));
       }
-    if (axes_.empty()) axes_[{0, schema::MissingDirection::Left}] = {};  // none compares with a threshold
+    // Where none compares with a threshold:
+    if (axes_.empty()) axes_[{candidate_.contain(0), 0, schema::MissingDirection::Left}] = {};
     for (auto& [key, thresholds] : axes_) {
       std::sort(thresholds.begin(), thresholds.end());
       thresholds.erase(std::unique(thresholds.begin(), thresholds.end()), thresholds.end());
       first_slice_[key] = slices_;
       slices_ += std::max<std::size_t>(1, (thresholds.size() + 254) / 255);
-      if (static_cast<std::size_t>(key.first) < context) {
+      if (!std::get<0>(key)) {
         ++context_axes_;
         context_slices_ = slices_;
       }
@@ -175,8 +186,8 @@ class AxisTable {
   std::unique_ptr<schema::TreeInputsT> inputs() const {
     auto inputs = std::make_unique<schema::TreeInputsT>();
     for (const auto& [key, thresholds] : axes_) {
-      inputs->slots.push_back(static_cast<std::uint16_t>(key.first));
-      inputs->missing.push_back(key.second);
+      inputs->slots.push_back(static_cast<std::uint16_t>(std::get<1>(key)));
+      inputs->missing.push_back(std::get<2>(key));
       inputs->threshold_begin.push_back(static_cast<std::uint32_t>(inputs->thresholds.size()));
       inputs->thresholds.insert(inputs->thresholds.end(), thresholds.begin(), thresholds.end());
       if (layout_ == TreeLayout::walk) continue;
@@ -199,9 +210,10 @@ class AxisTable {
   }
 
  private:
-  using Key = std::pair<std::int32_t, schema::MissingDirection>;  // feature, where missing values go
+  /// Whether it is of a candidate, the feature, where missing values go.
+  using Key = std::tuple<bool, std::int32_t, schema::MissingDirection>;
   Key key_of(const TreeNode& node) const {
-    return {node.feature,
+    return {candidate_.contain(node.feature), node.feature,
             as_zero_.contains(node.feature) ? schema::MissingDirection::AsZero : direction_of(node)};
   }
 
@@ -271,6 +283,7 @@ class AxisTable {
   std::map<std::int32_t, std::vector<std::int32_t>> categories_;  // the distinct splits of each feature
   std::map<std::int32_t, std::size_t> first_category_slice_;
   bool session_;
+  CandidateFeatures candidate_;
   TreeLayout layout_;
   const std::vector<CategorySplit>& splits_;
   std::size_t slices_ = 0, context_axes_ = 0, context_slices_ = 0;
@@ -771,13 +784,19 @@ bool is_of_1_2(const schema::OperatorT& op) {
 /// What evaluation needs, as the runtime will compute it for itself.
 std::unique_ptr<schema::MemoryPlanT> memory_plan(const ModelT& model) {
   constexpr std::uint32_t session_header = 80, shared_sums = 68;
-  std::uint32_t most_slices = 0, trees_bytes = 0;
+  std::uint32_t most_work = 0, all_work = 0, network_elements = 0;
   const auto up_to = [](std::uint32_t count, std::uint32_t multiple) {
     return (count + multiple - 1) / multiple * multiple;
   };
   for (const auto& op : model.operators) {
     const schema::TreeInputsT* inputs = tree_inputs(*op);
-    if (inputs == nullptr) continue;
+    if (inputs == nullptr) {
+      const std::uint32_t work = network_work_bytes(*op);
+      most_work = std::max(most_work, work);
+      all_work += work;
+      network_elements += network_session_elements(*op);
+      continue;
+    }
     const auto* blocks = op->kind.AsBlockTrees();
     const std::uint32_t slices = up_to(slices_of(*inputs), blocks != nullptr ? 64 : 4);
     std::uint32_t known = 0;  // of symmetric trees, by the context part
@@ -785,18 +804,19 @@ std::unique_ptr<schema::MemoryPlanT> memory_plan(const ModelT& model) {
       known = blocks->trees + up_to(up_to(blocks->trees, 64) / 64, 4);
     if (const auto* symmetric = op->kind.AsSymmetricTrees(); symmetric != nullptr && symmetric->depth > 0)
       known = static_cast<std::uint32_t>(symmetric->splits.size() / (2u * symmetric->depth)) * 4;
-    most_slices = std::max(most_slices, slices);
-    trees_bytes += shared_sums + slices + known;
+    most_work = std::max(most_work, slices);
+    all_work += shared_sums + slices + known;
   }
   auto memory = std::make_unique<schema::MemoryPlanT>();
   memory->slots = next_slot(model);
   memory->scratch_bytes = memory->slots * 4;
   if (model.session == nullptr) {
-    memory->scratch_bytes += most_slices;
+    memory->scratch_bytes += most_work;
   } else {
     memory->session_bytes = session_header + static_cast<std::uint32_t>(model.columns.size()) * 4;
     for (const auto& feature : model.features) memory->session_bytes += state_elements(*feature) * 4;
-    memory->scratch_bytes += trees_bytes + memory->session_bytes;
+    memory->session_bytes += network_elements * 4;
+    memory->scratch_bytes += all_work + memory->session_bytes;
   }
   return memory;
 }
@@ -856,10 +876,17 @@ void append_trees(ModelT& model, const TreeEnsemble& ensemble, std::uint16_t fir
                 std::to_string(ensemble.base.size()) + " outputs: give each output as many trees");
   std::optional<TreeEnsemble> symmetric = as_symmetric(ensemble);
   const bool session = model.session != nullptr;
+  CandidateFeatures candidate{context};
+  for (const auto& op : model.operators)
+    if (op->phase == schema::Phase::Context) {
+      candidate.end = std::size_t{op->output_offset} - first;
+      break;
+    }
   // Symmetric trees number slices by a byte.
-  if (symmetric && AxisTable(*symmetric, session, context, storage.layout).slices() > 256) symmetric.reset();
+  if (symmetric && AxisTable(*symmetric, session, candidate, storage.layout).slices() > 256)
+    symmetric.reset();
   const TreeEnsemble& chosen = symmetric ? *symmetric : ensemble;
-  const AxisTable axes(chosen, session, context, storage.layout);
+  const AxisTable axes(chosen, session, candidate, storage.layout);
   const bool walk = storage.layout == TreeLayout::walk;
   const auto layout = !walk && fits_blocks(chosen, axes) ? block_trees
                       : chosen.symmetric_depth > 0       ? symmetric_trees
@@ -943,7 +970,7 @@ double score_rounding(const TreeEnsemble& ensemble, LeafStorage leaves) {
 
 void add_golden(ModelT& model, const std::vector<float>& rows) {
   model.golden = nullptr;
-  const Blob blob(pack(model), "the new blob");
+  const Blob blob(pack(model), "the new blob", TONEARM_CPU_SCALAR);
   auto golden = std::make_unique<schema::GoldenT>();
   golden->tolerance = 1e-6f;
   std::vector<float> out(blob.outputs());
@@ -959,15 +986,18 @@ void add_golden(ModelT& model, const std::vector<float>& rows) {
 
 std::vector<unsigned char> pack(ModelT& model) {
   // Each model asks for no newer library than it needs.
-  const bool newest = std::any_of(model.operators.begin(), model.operators.end(),
-                                  [](const auto& op) { return is_of_1_2(*op); }) ||
-                      std::any_of(model.features.begin(), model.features.end(), [](const auto& feature) {
-                        return feature->encoder.type == schema::Encoder::Normalize;
-                      });
+  const bool trees = std::any_of(model.operators.begin(), model.operators.end(),
+                                 [](const auto& op) { return is_of_1_2(*op); }) ||
+                     std::any_of(model.features.begin(), model.features.end(), [](const auto& feature) {
+                       return feature->encoder.type == schema::Encoder::Normalize;
+                     });
+  const bool networks = std::any_of(model.operators.begin(), model.operators.end(), [](const auto& op) {
+    return op->kind.AsRecurrent() != nullptr || op->kind.AsQuantizedAffine() != nullptr;
+  });
   const bool session = model.session != nullptr;
   model.format_major = TONEARM_FORMAT_MAJOR;
-  model.format_minor = newest ? 2 : session ? 1 : 0;
-  model.runtime_minimum = newest ? 300 : session ? 200 : 100;
+  model.format_minor = networks ? 3 : trees ? 2 : session ? 1 : 0;
+  model.runtime_minimum = networks ? 400 : trees ? 300 : session ? 200 : 100;
   if (model.card == nullptr) model.card = std::make_unique<schema::CardT>();
   model.memory = memory_plan(model);
 

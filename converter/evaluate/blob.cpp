@@ -6,10 +6,14 @@
 
 namespace tonearm {
 
-Blob::Blob(std::vector<unsigned char> bytes, const std::string& name) : bytes_(std::move(bytes)) {
+Blob::Blob(std::vector<unsigned char> bytes, const std::string& name, std::uint32_t cpu)
+    : bytes_(std::move(bytes)) {
+  tonearm_open_options options{};
+  options.struct_size = sizeof options;
+  options.cpu = cpu;
   tonearm_diagnostic diagnostic{};
   diagnostic.struct_size = sizeof diagnostic;
-  if (tonearm_model_open(&model_, bytes_.data(), bytes_.size(), nullptr, &diagnostic) != TONEARM_OK) {
+  if (tonearm_model_open(&model_, bytes_.data(), bytes_.size(), &options, &diagnostic) != TONEARM_OK) {
     std::string text(tonearm_diagnostic_text(&diagnostic, nullptr, 0), '\0');
     tonearm_diagnostic_text(&diagnostic, text.data(), text.size() + 1);
     throw Error(name + ": " + text);

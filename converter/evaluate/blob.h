@@ -14,8 +14,10 @@ namespace tonearm {
 /// what is measured is what ships. Copies of `model` must not outlive it.
 class Blob {
  public:
-  /// Takes the bytes; `name` stands in messages. Throws Error with the runtime's diagnostic.
-  Blob(std::vector<unsigned char> bytes, const std::string& name);
+  /// Takes the bytes; `name` stands in messages. `cpu` as in tonearm_open_options: what is written into a
+  /// blob is computed with TONEARM_CPU_SCALAR, so that it is the same on every machine. Throws Error with the
+  /// runtime's diagnostic.
+  Blob(std::vector<unsigned char> bytes, const std::string& name, std::uint32_t cpu = 0);
   Blob(const Blob&) = delete;
   Blob& operator=(const Blob&) = delete;
 

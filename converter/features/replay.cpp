@@ -169,6 +169,30 @@ void Replay::run(const Log& log, Replayed& result) {
   }
 }
 
+void Replay::steps(const Log& log, Replayed& result) {
+  take(log);
+  const tonearm_model& model = blob_.model();
+  const std::size_t outputs = blob_.outputs();
+  tonearm_session* session = nullptr;
+  require(tonearm_session_init(&model, session_memory_.data(), session_memory_.size() * 4, &session));
+  tonearm_request request;
+  tonearm_request_init(&request, sizeof request);
+  tonearm_track unknown;
+  tonearm_track_init(&unknown, sizeof unknown);
+  request.kind = TONEARM_QUEUE;
+  request.candidates = &unknown;
+  request.candidate_count = 1;
+  result.steps.resize(plays_.size() * outputs);
+  for (std::size_t i = 0; i < plays_.size(); ++i) {
+    const Play& play = plays_[i];
+    require(tonearm_track_start(&model, session, &play.track, &play.start, &play.now, scratch_.data(),
+                                scratch_.size() * 4));
+    require(tonearm_track_end(&model, session, &play.end, scratch_.data(), scratch_.size() * 4));
+    require(tonearm_predict(&model, session, &request, scratch_.data(), scratch_.size() * 4,
+                            result.steps.data() + i * outputs));
+  }
+}
+
 Log copy_of(const Log& log) {
   Log copy = log;
   const auto move = [&](auto& told) {

@@ -46,6 +46,7 @@ struct Replayed {
   std::vector<float> outputs;          // of the blob, a row per example
   std::vector<float> skipped;          // of each play: 1, 0, NaN
   std::vector<std::uint32_t> session;  // of each play
+  std::vector<float> steps = {};       // of each play, a row: see Replay::steps
 };
 
 /// Replays logs through the C API, as a player would have called it. Tracks whose outcome the label rule
@@ -58,6 +59,9 @@ class Replay {
   void run(const Log& log, Replayed& result);
   /// Only finds sessions and outcomes: no questions.
   void outline(const Log& log, Replayed& result);
+  /// For networks over sessions: what the blob knows when each play has ended, whoever comes next. Fills
+  /// result.steps alone.
+  void steps(const Log& log, Replayed& result);
 
   /// The plays as the model's structs: with its own extra columns in its own order.
   const std::vector<Play>& plays() const { return plays_; }

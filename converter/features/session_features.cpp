@@ -22,9 +22,69 @@ bool is_aggregate(const std::string& encode) {
          encode == "streak" || encode == "repeats";
 }
 
-const std::vector<std::string> encodes = {"identity", "scale",      "one-hot",  "ordinal", "bucket",
-                                          "pca",      "difference", "distance", "fact",    "lag",
-                                          "mean",     "window",     "total",    "streak",  "repeats"};
+const std::vector<std::string> encodes = {
+    "identity", "scale", "one-hot", "ordinal", "bucket", "pca",     "difference", "distance", "fact",
+    "lag",      "mean",  "window",  "total",   "streak", "repeats", "recurrent",  "dense"};
+
+/// One that is a part of the network.
+bool is_branch(const std::string& encode) { return encode == "recurrent" || encode == "dense"; }
+
+/// A level as it is written, or as `network` has it for all.
+BranchOptions::Level read_level(const Recipe::Section& section, const Recipe::Section& network) {
+  const std::vector<std::string> cells = {"rnn", "rnn_relu", "lstm", "gru", "gru_reset_before"},
+                                 directions = {"forward", "backward", "both"};
+  const std::string cell = section.choice("cell", network.choice("cell", "gru", cells), cells),
+                    direction = section.choice(
+                        "direction", network.choice("direction", "forward", directions), directions);
+  return {static_cast<Cell>(std::find(cells.begin(), cells.end(), cell) - cells.begin()),
+          section.count("units", network.count("units", 32, 1, 1024), 1, 1024),
+          static_cast<Direction>(std::find(directions.begin(), directions.end(), direction) -
+                                 directions.begin())};
+}
+
+/// What a branch is, but for its inputs.
+BranchOptions read_branch(const Recipe::Section& section, const std::string& encode,
+                          const Recipe::Section& network) {
+  BranchOptions branch;
+  branch.dropout = section.number("dropout", 0, 0, 0.95);
+  if (encode == "dense") {
+    branch.source = BranchOptions::Source::row;
+    for (const double units : section.numbers("hidden")) {
+      if (!(units >= 1 && units <= 10000 && units == std::floor(units)))
+        section.fail("hidden", "must hold whole numbers from 1 to 10000: the units of each layer");
+      branch.hidden.push_back(static_cast<unsigned>(units));
+    }
+    if (branch.hidden.empty()) section.fail("hidden", "must hold the units of at least one layer");
+    return branch;
+  }
+  const bool session = section.choice("source", "session", {"session", "row"}) == "session";
+  branch.source = session ? BranchOptions::Source::steps : BranchOptions::Source::row_steps;
+  for (const Recipe::Section& layer : section.sections("layers"))
+    branch.levels.push_back(read_level(layer, network));
+  if (!branch.levels.empty()) {
+    for (const char* key : {"cell", "units", "direction"})
+      if (section.has(key)) section.fail(key, "and layers cannot both be given");
+  } else {
+    branch.levels.push_back(read_level(section, network));
+  }
+  if (branch.levels.size() > 8) section.fail("layers", "must be at most 8");
+  branch.count =
+      section.count("steps", session ? std::optional(network.count("steps", 0, 0, 4096)) : std::nullopt,
+                    session ? 0 : 1, 4096);
+  const bool backward = std::any_of(branch.levels.begin(), branch.levels.end(),
+                                    [](const auto& level) { return level.direction != Direction::forward; });
+  if (session && backward && branch.count == 0)
+    section.fail("steps",
+                 "must say how many of the latest tracks are looked at, because a layer that reads backward "
+                 "does it anew whenever a track has ended");
+  branch.padded = section.has("padding");
+  if (branch.padded) {
+    branch.padding = static_cast<float>(section.number("padding", std::nullopt, -1e6, 1e6));
+    if (!session) section.fail("padding", "is for source = \"session\": a row has all its steps");
+    if (branch.count == 0) section.fail("steps", "must say up to how many steps the sequence is padded");
+  }
+  return branch;
+}
 
 schema::SessionRuleT read_session_rule(const Recipe::Section& recipe) {
   const Recipe::Section section = recipe.section("session");
@@ -141,22 +201,44 @@ class SessionProgramBuilder {
         if (section.has(key)) read.insert(named(section, key, section.text(key)));
     for (const Recipe::Section& section : sections_)
       for (const std::string& name : section.texts("inputs")) read.insert(named(section, "inputs", name));
-    Output outputs;
-    for (std::size_t i = 0; i < sections_.size(); ++i)
-      if (!read.contains(i)) append(outputs, called(sections_[i], make(i, false)));
+    Output rest;
+    std::vector<std::size_t> branches;
+    for (std::size_t i = 0; i < sections_.size(); ++i) {
+      if (is_branch(sections_[i].choice("encode", "identity", encodes)))
+        branches.push_back(i);
+      else if (!read.contains(i))
+        append(rest, called(sections_[i], make(i, false)));
+    }
+    for (const std::size_t i : branches) add_branch(sections_[i]);
     // What is made by now is all that the predictor reads. The rest is read by others of the rest: a circle.
     for (std::size_t i = 0; i < sections_.size(); ++i)
-      if (!made_.contains({i, false}) && !made_.contains({i, true})) (void)make(i, false);
-    // The context part first: what trees ask of it is asked once for all candidates.
-    std::vector<std::size_t> order(outputs.sources.size());
-    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-    std::stable_partition(order.begin(), order.end(), [&](std::size_t i) {
-      return phase_of(outputs.sources[i]) == schema::Phase::Context;
+      if (!made_.contains({i, false}) && !made_.contains({i, true}) &&
+          std::find(branches.begin(), branches.end(), i) == branches.end())
+        (void)make(i, false);
+    std::stable_sort(planned_branches_.begin(), planned_branches_.end(), [](const auto& a, const auto& b) {
+      return a.branch.options.source < b.branch.options.source;
     });
-    for (const std::size_t i : order) {
-      program_.outputs_.push_back(outputs.sources[i]);
-      program_.names_.push_back(outputs.names[i]);
+    std::vector<SessionProgram::Branch>& all = program_.branches_;
+    if (!branches.empty() && !rest.sources.empty()) {
+      all.emplace_back().options.source = BranchOptions::Source::row;
+      all.back().width = rest.sources.size();
     }
+    for (PlannedBranch& planned : planned_branches_) {
+      all.push_back(planned.branch);
+      if (planned.branch.options.source == BranchOptions::Source::steps) continue;
+      all.back().first = program_.outputs_.size();
+      add_outputs(planned.row, planned.branch.options.source);
+    }
+    if (!branches.empty() && !rest.sources.empty()) all.front().first = program_.outputs_.size();
+    // The context part first: what trees ask of it is asked once for all candidates.
+    add_outputs(rest, BranchOptions::Source::row);
+    if (program_.outputs_.empty())
+      recipe_.fail("features",
+                   "have nothing of the predicted track: name at least { encode = \"fact\", facts = "
+                   "[\"horizon\"] }");
+    for (SessionProgram::Branch& branch : all)
+      for (std::size_t i = 0; i < branch.width; ++i)
+        branch.options.inputs.push_back(static_cast<std::uint32_t>(branch.first + i));
   }
 
  private:
@@ -164,6 +246,44 @@ class SessionProgramBuilder {
     std::vector<SessionProgram::Source> sources;
     std::vector<std::string> names;
   };
+
+  /// A branch of the network; of those over the session, a step's numbers are gathered.
+  void add_branch(const Recipe::Section& section) {
+    const std::string encode = section.text("encode");
+    SessionProgram::Branch branch;
+    branch.name = section.text("name", encode + " " + std::to_string(planned_branches_.size() + 1));
+    branch.options =
+        read_branch(section, encode, recipe_.section(recipe_.has("encoder") ? "encoder" : "train"));
+    const bool session = branch.options.source == BranchOptions::Source::steps;
+    const Output in = inputs(section, session);
+    branch.width = in.sources.size();
+    if (branch.width == 0) section.fail("inputs", "must name what the branch reads");
+    if (branch.options.source == BranchOptions::Source::row_steps && branch.width % branch.options.count != 0)
+      section.fail("steps", "is " + std::to_string(branch.options.count) + ", which does not divide the " +
+                                std::to_string(branch.width) + " numbers of the row that the branch reads");
+    if (session) {
+      schema::EncoderUnion kind;
+      kind.Set(schema::IdentityT{});
+      const Output gathered = plan(schema::Phase::History, in, branch.width, kind, in.names);
+      branch.first = program_.steps_.size();
+      program_.steps_.insert(program_.steps_.end(), gathered.sources.begin(), gathered.sources.end());
+    }
+    planned_branches_.push_back({branch, in});
+  }
+
+  /// Columns of a row stay in their order; others come by phase.
+  void add_outputs(const Output& outputs, BranchOptions::Source source) {
+    std::vector<std::size_t> order(outputs.sources.size());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+    if (source == BranchOptions::Source::row)
+      std::stable_partition(order.begin(), order.end(), [&](std::size_t i) {
+        return phase_of(outputs.sources[i]) == schema::Phase::Context;
+      });
+    for (const std::size_t i : order) {
+      program_.outputs_.push_back(outputs.sources[i]);
+      program_.names_.push_back(outputs.names[i]);
+    }
+  }
 
   static void append(Output& to, const Output& from) {
     to.sources.insert(to.sources.end(), from.sources.begin(), from.sources.end());
@@ -300,6 +420,8 @@ class SessionProgramBuilder {
     const Recipe::Section& section = sections_[index];
     if (!being_made_.insert(key).second) section.fail("input", "leads back to the feature itself");
     const std::string encode = section.choice("encode", "identity", encodes);
+    if (is_branch(encode))
+      section.fail("encode", "is '" + encode + "', a part of the network, which no other feature can read");
     // These are made when a question is asked, not when a track has ended.
     if (ended && (is_aggregate(encode) || encode == "fact" || encode == "distance"))
       section.fail("encode", "is '" + encode + "', which another aggregate cannot read");
@@ -341,7 +463,7 @@ class SessionProgramBuilder {
       return plan(phase, in, in.sources.size(), kind, in.names);
     }
     if (encode == "scale") {
-      kind.Set(scale(section, in));
+      kind.Set(scale(section, in, ended));
       return plan(phase, in, in.sources.size(), kind, in.names);
     }
     if (encode == "bucket") {
@@ -358,7 +480,7 @@ class SessionProgramBuilder {
       if (count > in.sources.size())
         section.fail("count", "is " + std::to_string(count) + ", but there are only " +
                                   std::to_string(in.sources.size()) + " inputs");
-      const Moments moments = fitted(in);
+      const Moments moments = fitted(in, ended);
       const Pca pca = fit_pca(moments.mean, moments.covariance, moments.rows, count);
       schema::ProjectionT projection;
       projection.mean = pca.mean;
@@ -388,9 +510,14 @@ class SessionProgramBuilder {
 
   Output category(const Recipe::Section& section, const std::string& encode, const Output& in, std::size_t i,
                   schema::Phase phase) {
-    if (!in.sources[i].column || column_at(in.sources[i].index).vocabulary.empty())
+    std::vector<std::string> vocabulary;
+    if (in.sources[i].column)
+      vocabulary = column_at(in.sources[i].index).vocabulary;
+    else if (const auto* bucket = program_.planned_[in.sources[i].index].encoder.AsBucket();
+             bucket != nullptr && encode == "one-hot")
+      for (std::size_t c = 0; c <= bucket->edges.size(); ++c) vocabulary.push_back(std::to_string(c));
+    if (vocabulary.empty())
       section.fail("columns", "names '" + in.names[i] + "', which is a number, not a category");
-    const auto& vocabulary = column_at(in.sources[i].index).vocabulary;
     const Output one{{in.sources[i]}, {in.names[i]}};
     schema::EncoderUnion kind;
     if (encode == "ordinal") {
@@ -413,7 +540,7 @@ class SessionProgramBuilder {
     return plan(phase, one, names.size(), kind, names);
   }
 
-  schema::ScaleT scale(const Recipe::Section& section, const Output& in) {
+  schema::ScaleT scale(const Recipe::Section& section, const Output& in, bool ended) {
     const std::string method = section.choice("method", "standard", {"standard", "min-max", "fixed"});
     schema::ScaleT scale;
     if (method == "fixed") {
@@ -421,7 +548,7 @@ class SessionProgramBuilder {
       scale.factor.assign(in.sources.size(), static_cast<float>(section.number("factor", 1.0, -1e30, 1e30)));
       return scale;
     }
-    const Moments moments = fitted(in);
+    const Moments moments = fitted(in, ended);
     for (std::size_t i = 0; i < in.sources.size(); ++i) {
       const double width = method == "standard" ? moments.deviation[i] : moments.high[i] - moments.low[i];
       scale.center.push_back(static_cast<float>(method == "standard" ? moments.mean[i] : moments.low[i]));
@@ -431,14 +558,14 @@ class SessionProgramBuilder {
   }
 
   /// What training rows have in these places: of predicted tracks, also where the feature reads ended ones.
-  Moments fitted(const Output& in) {
+  Moments fitted(const Output& in, bool ended) {
     SessionProgram part;
     part.columns_ = program_.columns_;
     part.fill_ = program_.fill_;
     part.planned_ = program_.planned_;
     part.session_ = program_.session_;
     part.label_ = program_.label_;
-    part.leaky_ = program_.leaky_;
+    part.leaky_ = program_.leaky_ || ended;  // how they end is then known
     part.outputs_ = in.sources;
     for (const auto& source : in.sources)
       if (!source.column && program_.planned_[source.index].phase == schema::Phase::History)
@@ -522,6 +649,11 @@ class SessionProgramBuilder {
   std::map<std::string, std::size_t> named_;
   std::map<std::pair<std::size_t, bool>, Output> made_;
   std::set<std::pair<std::size_t, bool>> being_made_;
+  struct PlannedBranch {
+    SessionProgram::Branch branch;
+    Output row;  // what it reads, unless of the session
+  };
+  std::vector<PlannedBranch> planned_branches_;
   bool allow_leakage_ = false;
 };
 
@@ -547,15 +679,60 @@ SessionProgram::SessionProgram(const Recipe::Section& recipe, const std::vector<
   }
   end_slot_ = static_cast<std::uint16_t>(next);
   for (const Source& source : outputs_)
-    slots_.push_back(static_cast<std::uint16_t>(first[source.index] + source.offset));
+    slots_.push_back(source.column ? static_cast<std::uint16_t>(source.index)
+                                   : static_cast<std::uint16_t>(first[source.index] + source.offset));
+  for (Branch& branch : branches_)
+    if (branch.options.source == BranchOptions::Source::steps)
+      branch.slot = first[steps_[branch.first].index];
 }
 
 SessionProgram::SessionProgram() = default;
 
-schema::ModelT SessionProgram::gathered() const { return assemble(true); }
-schema::ModelT SessionProgram::scattered() const { return assemble(false); }
+schema::ModelT SessionProgram::gathered() const { return assemble(Form::gathered); }
+schema::ModelT SessionProgram::scattered() const { return assemble(Form::scattered); }
+schema::ModelT SessionProgram::steps() const { return assemble(Form::steps); }
 
-schema::ModelT SessionProgram::assemble(bool gather) const {
+bool SessionProgram::may_be_missing(std::size_t feature) const { return may_be_missing(outputs_[feature]); }
+
+bool SessionProgram::may_be_missing(const Source& source) const {
+  if (source.column) return std::isnan(fill_[source.index]);
+  const Planned& planned = planned_[source.index];
+  const auto all = [&] {
+    return std::any_of(planned.inputs.begin(), planned.inputs.end(),
+                       [&](const Source& input) { return may_be_missing(input); });
+  };
+  const auto one = [&](std::size_t place) { return may_be_missing(planned.inputs[place]); };
+  switch (planned.encoder.type) {
+    case schema::Encoder::OneHot:
+    case schema::Encoder::Total:
+    case schema::Encoder::Streak:
+      return false;
+    case schema::Encoder::Identity:
+    case schema::Encoder::Scale:
+    case schema::Encoder::Bucket:
+      return one(source.offset);
+    case schema::Encoder::Difference:
+      return one(source.offset) || one(planned.length + source.offset);
+    case schema::Encoder::Ordinal:
+      return one(0) && std::isnan(planned.encoder.AsOrdinal()->unknown);
+    case schema::Encoder::Fact: {
+      const schema::SessionFact fact = planned.encoder.AsFact()->fact;
+      return fact == schema::SessionFact::Gap || fact == schema::SessionFact::Elapsed;
+    }
+    case schema::Encoder::Lag:
+      return std::isnan(planned.encoder.AsLag()->empty) || one(source.offset % planned.inputs.size());
+    case schema::Encoder::Mean:
+      return planned.encoder.AsMean()->prior_weight <= 0;
+    case schema::Encoder::Window:
+      return true;
+    case schema::Encoder::Repeats:
+      return source.offset == 2;
+    default:
+      return all();
+  }
+}
+
+schema::ModelT SessionProgram::assemble(Form form) const {
   schema::ModelT model;
   model.session = std::make_unique<schema::SessionRuleT>(session_);
   model.label = std::make_unique<schema::LabelRuleT>(label_);
@@ -577,19 +754,25 @@ schema::ModelT SessionProgram::assemble(bool gather) const {
   };
   for (const schema::Phase phase : {schema::Phase::History, schema::Phase::Context, schema::Phase::Candidate})
     for (std::size_t i = 0; i < planned_.size(); ++i) {
-      if (planned_[i].phase != phase) continue;
+      if (planned_[i].phase != phase || (form == Form::steps && phase != schema::Phase::History)) continue;
       std::vector<std::uint16_t> inputs;
       for (const Source& source : planned_[i].inputs) inputs.push_back(slot_of(source));
       first[i] = append_feature(model, inputs, planned_[i].length, planned_[i].encoder, phase);
     }
-  if (gather) {
+  if (form != Form::scattered) {
     std::vector<std::uint16_t> inputs;
-    for (const Source& source : outputs_) inputs.push_back(slot_of(source));
-    schema::EncoderUnion identity;
-    identity.Set(schema::IdentityT{});
+    for (const Source& source : form == Form::steps ? steps_ : outputs_) inputs.push_back(slot_of(source));
+    schema::EncoderUnion kind;
+    if (form == Form::steps) {
+      schema::LagT last;
+      last.carries = true;  // also of the last track of a session
+      kind.Set(last);
+    } else {
+      kind.Set(schema::IdentityT{});
+    }
     model.output_length = static_cast<std::uint16_t>(inputs.size());
     model.output_offset =
-        append_feature(model, inputs, inputs.size(), std::move(identity), schema::Phase::Candidate);
+        append_feature(model, inputs, inputs.size(), std::move(kind), schema::Phase::Candidate);
   }
   return model;
 }

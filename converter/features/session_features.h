@@ -10,6 +10,7 @@
 
 #include "data/recipe.h"
 #include "data/sessions.h"
+#include "train/recurrent.h"
 
 namespace tonearm {
 
@@ -46,6 +47,17 @@ struct Moments {
 ///          "repeats"     of = "track" | "artist", length
 /// Aggregates take carries = true: their state outlives the session.
 ///
+/// Of a network over sessions, these are branches with inputs of their own; what others read is the network's
+/// row, as it is:
+///
+/// encode = "recurrent"  source = "session" (default): columns, input or inputs, of the ended tracks, a step
+/// each;
+///                       source = "row": those of the predicted track, in `steps` equal parts; layers =
+///                       [{cell, units, direction}] or cell, units, direction; steps = the latest so many
+///                       (default: all, taken in one at a time); padding = number: always so many steps;
+///                       dropout
+///          "dense"      columns, input or inputs, of the predicted track; hidden = [units]; dropout
+///
 /// Leaks: a feature of the predicted track that reads an `end` column is refused, as is any feature that
 /// reads a column no player ever knows ("session_length"), unless the recipe says allow_leakage = true; then
 /// the card says leaky.
@@ -64,6 +76,24 @@ class SessionProgram {
   /// i.
   schema::ModelT scattered() const;
 
+  /// A part of a network over sessions. Of a session branch, a step's numbers are History features, which the
+  /// scattered and the gathered model have from `slot` on, and numbers [first, first + width) of steps(). Of
+  /// others, and of the branch without a name and without layers, which has what no other branch reads, they
+  /// are features [first, first + width), in the gathered order.
+  struct Branch {
+    std::string name;
+    BranchOptions options;  // inputs are those here
+    std::size_t first = 0, width = 0;
+    std::uint16_t slot = 0;
+  };
+  /// The unnamed one first, then those over the session, over columns and dense ones.
+  const std::vector<Branch>& branches() const { return branches_; }
+  std::size_t step_features() const { return steps_.size(); }
+  /// A program whose outputs are the steps of all session branches: of the last track that has ended.
+  schema::ModelT steps() const;
+  /// Whether a player may leave out what feature i reads, so that it is no number.
+  bool may_be_missing(std::size_t feature) const;
+
   const std::vector<std::string>& names() const { return names_; }
   /// Of scattered(): the slot of each feature; those below context_end() are of the context part.
   const std::vector<std::uint16_t>& slots() const { return slots_; }
@@ -74,8 +104,9 @@ class SessionProgram {
 
  private:
   friend class SessionProgramBuilder;
+  enum class Form { scattered, gathered, steps };
   SessionProgram();
-  schema::ModelT assemble(bool gather) const;
+  schema::ModelT assemble(Form form) const;
 
   /// An input of a feature: a column, or an output of another feature.
   struct Source {
@@ -92,8 +123,12 @@ class SessionProgram {
 
   std::vector<LogColumn> columns_;  // in the model's order
   std::vector<float> fill_;
+  bool may_be_missing(const Source& source) const;
+
   std::vector<Planned> planned_;
   std::vector<Source> outputs_;  // of the predictor's features
+  std::vector<Source> steps_;    // of the session branches
+  std::vector<Branch> branches_;
   std::vector<std::string> names_;
   schema::SessionRuleT session_;
   schema::LabelRuleT label_;

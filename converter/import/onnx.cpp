@@ -10,6 +10,7 @@
 #include "import/onnx_graph.h"
 #include "import/onnx_nodes.h"
 #include "import/onnx_program.h"
+#include "import/onnx_recurrent.h"
 
 namespace tonearm {
 namespace onnx_import {
@@ -57,6 +58,19 @@ bool is_label(const onnx::ValueInfoProto& output) {
          !is_number(output.type().tensor_type().elem_type());
 }
 
+/// Of an input's dimensions, that of the rows: the only one without a size, or else the first; of sequences
+/// that were exported for a single row, [steps, 1, values] too.
+std::size_t batch_dimension(const onnx::TensorShapeProto& shape) {
+  const auto is_fixed = [](const auto& dimension) { return dimension.has_dim_value(); };
+  const auto& dimensions = shape.dim();
+  if (dimensions.size() < 3) return 0;
+  const auto open = std::find_if_not(dimensions.begin(), dimensions.end(), is_fixed);
+  if (open == dimensions.end())
+    return dimensions[0].dim_value() != 1 && dimensions[1].dim_value() == 1 ? 1 : 0;
+  if (!std::all_of(open + 1, dimensions.end(), is_fixed)) return 0;
+  return static_cast<std::size_t>(open - dimensions.begin());
+}
+
 /// What a graph computes for one row.
 class Interpreter {
  public:
@@ -87,6 +101,7 @@ class Interpreter {
   std::unordered_map<std::string, const TensorProto*> constants_;
   std::unordered_map<std::string, const onnx::ValueInfoProto*> inputs_;
   std::unordered_map<std::string, Value> values_;
+  std::unordered_map<std::string, std::string> left_out_;  // outputs of recurrent layers, and what they are
   std::vector<const onnx::NodeProto*> needed_;
   std::vector<std::string> problems_, remarks_;
 };
@@ -196,10 +211,18 @@ Value Interpreter::read_input(const onnx::ValueInfoProto& input) {
                 ", and floats, doubles, integers and strings can be read");
   if (!tensor.has_shape() || tensor.shape().dim_size() == 0 || tensor.shape().dim_size() > 8)
     throw Error(place + " does not say its shape: export it with [rows, columns]");
-  row.shape = {1};
+  row.batch = batch_dimension(tensor.shape());
   std::int64_t count = 1;
-  for (int i = 1; i < tensor.shape().dim_size(); ++i) {
+  for (int i = 0; i < tensor.shape().dim_size(); ++i) {
+    if (i == static_cast<int>(row.batch)) {
+      row.shape.push_back(1);
+      continue;
+    }
     const auto& dimension = tensor.shape().dim(i);
+    if (!dimension.has_dim_value() && tensor.shape().dim_size() > 2)
+      throw Error(place + " has a dimension " + std::to_string(i) + " of no fixed size" +
+                  (dimension.has_dim_param() ? ", \"" + shown(dimension.dim_param()) + "\"" : std::string()) +
+                  ", beside that of the rows: export it with a fixed length of its sequences");
     if (!dimension.has_dim_value() || dimension.dim_value() < 1 || dimension.dim_value() > 65000 / count)
       throw Error(place + " has " +
                   (dimension.has_dim_value() ? std::to_string(dimension.dim_value()) + " values"
@@ -208,11 +231,22 @@ Value Interpreter::read_input(const onnx::ValueInfoProto& input) {
     row.shape.push_back(dimension.dim_value());
     count *= dimension.dim_value();
   }
-  if (static_cast<std::size_t>(count) > budget_) throw Error(place + " has too many columns");
-  budget_ -= static_cast<std::size_t>(count);
+  // A long name is written many times.
+  const std::size_t cost = static_cast<std::size_t>(count) * (1 + input.name().size() / 16);
+  if (cost > budget_) throw Error(place + " has too many columns");
+  budget_ -= cost;
   const std::string prefix = inputs_.size() == 1 ? "f" : input.name() + "_";
-  for (std::int64_t i = 0; i < count; ++i)
-    row.elements.push_back(program_.column(count == 1 ? input.name() : prefix + std::to_string(i)));
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::string name = count == 1 ? input.name() : prefix + std::to_string(i);
+    if (count > 1 && row.shape.size() > 2) {
+      name.clear();
+      std::int64_t rest = i;
+      for (std::size_t axis = row.shape.size(); axis-- > 0; rest /= row.shape[axis])
+        if (axis != row.batch) name.insert(0, "[" + std::to_string(rest % row.shape[axis]) + "]");
+      name.insert(0, input.name());
+    }
+    row.elements.push_back(program_.column(std::move(name)));
+  }
   return std::make_shared<const Row>(std::move(row));
 }
 
@@ -235,14 +269,15 @@ void Interpreter::evaluate(const onnx::NodeProto& node) {
       }
       if (!inputs_.contains(name) && !constants_.contains(name) && !makers_.contains(name))
         throw Unsupported("it reads \"" + shown(name) + "\", which nothing makes");
+      if (const auto left_out = left_out_.find(name); left_out != left_out_.end())
+        throw Unsupported("it reads " + left_out->second);
       const Value* value = find(name);
       known = known && value != nullptr && value->index() != 0;
       if (known) inputs.push_back(*value);
     }
     if (!known) {
       // Its inputs could not be made; that it could not be made either way is worth saying.
-      if (is_known_operator(node)) return;
-      throw Unsupported("there is no such operator here");
+      return require_known(node);
     }
     std::vector<Value> made = evaluate_node(node, inputs, opset(node.domain()), program_, budget_);
     for (int i = 0; i < node.output_size() && i < static_cast<int>(made.size()); ++i) {
@@ -254,6 +289,11 @@ void Interpreter::evaluate(const onnx::NodeProto& node) {
       budget_ -= size;
       if (value.index() != 0) values_.emplace(node.output(i), std::move(value));
     }
+    for (int i = 0; i < node.output_size() && is_recurrent(node); ++i)
+      if (!node.output(i).empty() && !values_.contains(node.output(i)))
+        left_out_.emplace(node.output(i), "\"" + shown(node.output(i)) + "\", the " +
+                                              recurrent_output_name(static_cast<std::size_t>(i)) + " of a " +
+                                              node.op_type() + ", which cannot be had here");
   } catch (const Unsupported& unsupported) {
     const std::string name = node.name().empty() && node.output_size() > 0 ? node.output(0) : node.name();
     problems_.push_back(shown(node.op_type()) + " \"" + shown(name) + "\": " + unsupported.what());
@@ -303,6 +343,8 @@ ImportedModel Interpreter::import() {
   ImportedModel model;
   model.format = format();
   model.remarks = std::move(remarks_);
+  if (const auto left_out = left_out_.find(output); left_out != left_out_.end())
+    problems_.push_back("the model's output is " + left_out->second);
   if (problems_.empty()) {
     const auto value = values_.find(output);
     const auto* found =
@@ -312,6 +354,9 @@ ImportedModel Interpreter::import() {
     const Row& row = **found;
     if (row.elements.empty() || row.type == TensorProto::STRING)
       throw Error(path_ + ": the output \"" + shown(output) + "\" has no numbers");
+    if (row.is_joined())
+      throw Error(path_ + ": the output \"" + shown(output) + "\" mixes the rows: it has " +
+                  std::to_string(row.shape[row.batch]) + " for each row of the inputs");
     const bool has_labels =
         std::any_of(model_.graph().output().begin(), model_.graph().output().end(), is_label);
     std::vector<Scalar> outputs = row.elements;

@@ -36,8 +36,10 @@ struct Tensor {
   Shape shape;
   std::vector<double> numbers;
   std::vector<std::string> strings;
-  /// A shape with -1 in place of the number of rows: nothing may be computed from it.
+  /// A shape that has `rows` in place of the number of rows, from which nothing may be computed.
   bool holds_batch = false;
+  static constexpr double rows = -0x1p40;
+  bool is_rows(double value) const { return holds_batch && value == rows; }
 
   bool is_text() const { return type == onnx::TensorProto::STRING; }
   bool is_whole() const;

@@ -7,668 +7,21 @@
 #include <map>
 #include <numeric>
 
+#include "import/onnx_node.h"
+#include "import/onnx_recurrent.h"
+
 namespace tonearm::onnx_import {
-namespace {
 
 using onnx::TensorProto;
-using TensorPtr = std::shared_ptr<const Tensor>;
-using RowPtr = std::shared_ptr<const Row>;
+
+namespace {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 
-// --- Moving elements ----------------------------------------------------------------------------------
-
-/// Where each element of a new array comes from.
-struct Move {
-  Shape shape;
-  std::vector<std::size_t> from;
-};
-
-/// Row-major strides.
-std::vector<std::size_t> strides_of(const Shape& shape) {
-  std::vector<std::size_t> strides(shape.size(), 1);
-  for (std::size_t i = shape.size(); i-- > 1;)
-    strides[i - 1] = strides[i] * static_cast<std::size_t>(shape[i]);
-  return strides;
-}
-
-/// Calls visit(position) for every position of `shape` in row-major order.
-template <typename Visit>
-void for_each_position(const Shape& shape, const Visit& visit) {
-  Shape position(shape.size(), 0);
-  for (std::size_t left = elements_of(shape); left > 0; --left) {
-    visit(position);
-    for (std::size_t i = shape.size(); i-- > 0;) {
-      if (++position[i] < shape[i]) break;
-      position[i] = 0;
-    }
-  }
-}
-
-/// The elements of `from` at the position that `source` gives for each position of `shape`.
-template <typename Source>
-Move moved(const Shape& from, Shape shape, std::size_t budget, const Source& source) {
-  const std::size_t count = elements_of(shape);
-  if (count > budget) throw Unsupported("it would make " + std::to_string(count) + " values");
-  const std::vector<std::size_t> strides = strides_of(from);
-  Move move{shape, {}};
-  move.from.reserve(count);
-  Shape at(from.size());
-  for_each_position(shape, [&](const Shape& position) {
-    source(position, at);
-    std::size_t index = 0;
-    for (std::size_t i = 0; i < at.size(); ++i) index += strides[i] * static_cast<std::size_t>(at[i]);
-    move.from.push_back(index);
-  });
-  return move;
-}
-
-std::size_t checked_axis(std::int64_t axis, std::size_t rank) {
-  const auto dimensions = static_cast<std::int64_t>(rank);
-  if (axis < -dimensions || axis >= dimensions)
-    throw Unsupported("axis " + std::to_string(axis) + " is beyond the " + std::to_string(rank) +
-                      " dimensions of its input");
-  return static_cast<std::size_t>(axis < 0 ? axis + dimensions : axis);
-}
-
-/// The elements of `of` that are at `indices` of `axis`; the axis becomes `index_shape`.
-Move gathered(const Shape& of, std::size_t axis, const std::vector<std::int64_t>& indices,
-              const Shape& index_shape, std::size_t budget) {
-  Shape shape(of.begin(), of.begin() + static_cast<std::ptrdiff_t>(axis));
-  shape.insert(shape.end(), index_shape.begin(), index_shape.end());
-  shape.insert(shape.end(), of.begin() + static_cast<std::ptrdiff_t>(axis) + 1, of.end());
-  const std::vector<std::size_t> index_strides = strides_of(index_shape);
-  return moved(of, shape, budget, [&](const Shape& position, Shape& at) {
-    std::size_t index = 0;
-    for (std::size_t i = 0; i < axis; ++i) at[i] = position[i];
-    for (std::size_t i = 0; i < index_shape.size(); ++i)
-      index += index_strides[i] * static_cast<std::size_t>(position[axis + i]);
-    at[axis] = indices[index];
-    for (std::size_t i = axis + 1; i < of.size(); ++i) at[i] = position[i + index_shape.size() - 1];
-  });
-}
-
-// --- One node -------------------------------------------------------------------------------------------
-
-class Node {
- public:
-  Node(const onnx::NodeProto& node, const std::vector<Value>& inputs, std::int64_t opset, Program& program,
-       std::size_t budget)
-      : node_(node),
-        attributes_(node),
-        inputs_(inputs),
-        opset_(opset == 0 ? 1000 : opset),
-        program_(program),
-        budget_(budget) {}
-
-  std::vector<Value> evaluate();
-
- private:
-  bool has(std::size_t i) const { return i < inputs_.size() && inputs_[i].index() != 0; }
-  const Value& input(std::size_t i) const {
-    if (!has(i)) throw Unsupported("input " + std::to_string(i) + " is missing");
-    return inputs_[i];
-  }
-  bool is_constant(std::size_t i) const { return has(i) && std::holds_alternative<TensorPtr>(inputs_[i]); }
-  const Tensor& constant(std::size_t i) const {
-    if (!std::holds_alternative<TensorPtr>(input(i)))
-      throw Unsupported("input " + std::to_string(i) + " is not a constant");
-    return *std::get<TensorPtr>(inputs_[i]);
-  }
-  /// A constant to compute with.
-  const Tensor& numbers(std::size_t i) const {
-    const Tensor& tensor = constant(i);
-    if (tensor.is_text()) throw Unsupported("input " + std::to_string(i) + " is of strings");
-    if (tensor.holds_batch) throw Unsupported("it computes from the number of rows");
-    return tensor;
-  }
-  const Row& row(std::size_t i) const {
-    if (!std::holds_alternative<RowPtr>(input(i)))
-      throw Unsupported("input " + std::to_string(i) + " is a constant, where a row of values is expected");
-    return *std::get<RowPtr>(inputs_[i]);
-  }
-  const Row& row_of_numbers(std::size_t i) const {
-    const Row& values = row(i);
-    if (values.type == TensorProto::STRING)
-      throw Unsupported("it computes with strings, which only label and one-hot encoders can read");
-    return values;
-  }
-  /// A row whose values lie in one dimension after the batch.
-  const Row& matrix(std::size_t i) const {
-    const Row& values = row_of_numbers(i);
-    if (values.batch != 0 || values.shape.size() > 2)
-      throw Unsupported("its input has the shape " + shape_text(values.shape) +
-                        " (1 for the rows), and [rows, values] is expected");
-    return values;
-  }
-  static Value made(Tensor tensor) { return std::make_shared<const Tensor>(std::move(tensor)); }
-  static Value made(Row values) { return std::make_shared<const Row>(std::move(values)); }
-  static Value matrix_of(std::vector<Scalar> elements, bool of_classes = false) {
-    Row values;
-    values.shape = {1, static_cast<std::int64_t>(elements.size())};
-    values.elements = std::move(elements);
-    values.of_classes = of_classes;
-    return made(std::move(values));
-  }
-  const Shape& shape_of(std::size_t i) const {
-    return std::holds_alternative<TensorPtr>(input(i)) ? constant(i).shape : row(i).shape;
-  }
-  void not_the_batch(std::size_t i, std::size_t axis) const {
-    if (!is_constant(i) && row(i).batch == axis)
-      throw Unsupported("it takes rows apart or puts them together");
-  }
-  /// Where the attribute was moved to an input in later opsets.
-  std::vector<std::int64_t> integers(std::string_view name, std::size_t i) const {
-    if (attributes_.find(name) != nullptr) return attributes_.integers(name);
-    if (!has(i)) return {};
-    std::vector<std::int64_t> values;
-    for (const double value : numbers(i).numbers) values.push_back(whole(value));
-    return values;
-  }
-
-  /// Input i with its elements moved; the batch of a row goes to `batch`.
-  Value apply(std::size_t i, const Move& move, std::size_t batch) const;
-  Value with_shape(std::size_t i, Shape shape, std::size_t batch) const;
-
-  Value reshape();
-  Value flatten();
-  Value squeeze();
-  Value unsqueeze();
-  Value transpose();
-  Value concat(std::size_t axis);
-  Value gather();
-  Value extract();
-  Value slice();
-  std::vector<Value> split();
-  Value shape();
-  Value cast();
-  Value constant_of_shape();
-
-  /// Adds, subtracts, ...: name is the operator's.
-  Value arithmetic(const std::string& name, const Value& left, const Value& right);
-  Value constant_arithmetic(const std::string& name, const Tensor& left, const Tensor& right);
-  Value unary(const std::string& name);
-  Value activation(schema::Activation activation);
-  Value softmax();
-  Value clip(double low, double high, const Row& values);
-  Value leaky(std::vector<double> slopes);
-  Value gemm();
-  Value matmul();
-  Value normalization();
-  Value reduce(bool mean);
-
-  Value scaler();
-  Value normalizer();
-  Value imputer();
-  Value binarizer();
-  Value label_encoder();
-  Value one_hot_encoder();
-  Value linear_regressor();
-  std::vector<Value> linear_classifier();
-  Value svm_regressor();
-  std::vector<Value> svm_classifier();
-  Value tree_regressor();
-  std::vector<Value> tree_classifier();
-  Value tree_ensemble();
-
-  Scalar complement(Scalar x) { return program_.scale(x, 1, -1, true); }
-  std::vector<Scalar> post_transformed(std::vector<Scalar> scores, const std::string& transform);
-  std::vector<Scalar> tree_scores(const Row& values, ParsedTrees trees, const std::string& transform);
-  std::size_t classes() const;
-  /// Row-major weights, one row for each output: as the operators that hold their own have them.
-  std::vector<Scalar> linear(const Row& values, std::vector<double> weights, std::vector<double> bias);
-  void set_base(ParsedTrees& trees, const std::vector<double>& base) const;
-
-  const onnx::NodeProto& node_;
-  Attributes attributes_;
-  const std::vector<Value>& inputs_;
-  std::int64_t opset_;
-  Program& program_;
-  std::size_t budget_;
-};
-
-// --- Shapes ---------------------------------------------------------------------------------------------
-
-Value Node::apply(std::size_t i, const Move& move, std::size_t batch) const {
-  if (is_constant(i)) {
-    const Tensor& of = constant(i);
-    Tensor tensor;
-    tensor.type = of.type;
-    tensor.holds_batch = of.holds_batch;
-    tensor.shape = move.shape;
-    for (const std::size_t from : move.from)
-      if (of.is_text())
-        tensor.strings.push_back(of.strings[from]);
-      else
-        tensor.numbers.push_back(of.numbers[from]);
-    return made(std::move(tensor));
-  }
-  const Row& of = row(i);
-  Row values;
-  values.type = of.type;
-  values.of_classes = of.of_classes;
-  values.shape = move.shape;
-  values.batch = batch;
-  for (const std::size_t from : move.from) values.elements.push_back(of.elements[from]);
-  return made(std::move(values));
-}
-
-Value Node::with_shape(std::size_t i, Shape shape, std::size_t batch) const {
-  if (is_constant(i)) {
-    Tensor tensor = constant(i);
-    tensor.shape = std::move(shape);
-    return made(std::move(tensor));
-  }
-  Row values = row(i);
-  for (std::size_t axis = 0; axis < batch; ++axis)
-    if (shape[axis] != 1) throw Unsupported("it mixes the rows");
-  values.shape = std::move(shape);
-  values.batch = batch;
-  return made(std::move(values));
-}
-
-Value Node::reshape() {
-  const Shape& from = shape_of(0);
-  Shape wanted;
-  bool rows_named = false;  // a -1 that stands for the rows, because it came from a Shape
-  std::size_t batch = 0;
-  if (opset_ >= 5 || has(1)) {
-    const Tensor& tensor = constant(1);
-    if (tensor.is_text()) throw Unsupported("its shape is of strings");
-    for (const double value : tensor.numbers) {
-      if (tensor.holds_batch && value == -1) {
-        rows_named = true;
-        batch = wanted.size();
-      }
-      wanted.push_back(whole(value));
-    }
-  } else {
-    wanted = attributes_.integers("shape");
-  }
-  if (wanted.size() > 16) throw Unsupported("its shape has " + std::to_string(wanted.size()) + " dimensions");
-  const bool copies_zero = attributes_.integer("allowzero", 0) == 0;
-  const bool of_row = !is_constant(0);
-  std::size_t inferred = wanted.size();
-  std::int64_t known = 1;
-  bool rows_copied = false;
-  for (std::size_t i = 0; i < wanted.size(); ++i) {
-    if (wanted[i] == 0 && copies_zero) {
-      if (i >= from.size()) throw Unsupported("its shape copies a dimension that is not there");
-      if (of_row && row(0).batch == i) {
-        rows_copied = true;
-        batch = i;
-      }
-      wanted[i] = from[i];
-    }
-    if (wanted[i] == -1) {
-      if (inferred < wanted.size() && !(rows_named && batch == inferred))
-        throw Unsupported("its shape has two -1");
-      inferred = i;
-    } else {
-      if (wanted[i] < 0 || wanted[i] > (std::int64_t{1} << 32) || known * wanted[i] > (std::int64_t{1} << 40))
-        throw Unsupported("its shape is " + shape_text(wanted));
-      known *= wanted[i];
-    }
-  }
-  const auto size = static_cast<std::int64_t>(elements_of(from));
-  if (of_row) {
-    if (rows_named) {
-      wanted[batch] = 1;
-      if (inferred == batch) inferred = wanted.size();
-    } else if (!rows_copied && inferred < wanted.size() && known == size) {
-      batch = inferred;  // -1 rows of all that there is
-    } else if (!rows_copied && !(inferred == wanted.size() && !wanted.empty() && wanted[0] == 1)) {
-      throw Unsupported("its shape " + shape_text(wanted) + " mixes the rows of " + std::to_string(size) +
-                        " values");
-    }
-  }
-  if (inferred < wanted.size()) {
-    if (known == 0 || size % known != 0)
-      throw Unsupported("its shape " + shape_text(wanted) + " does not fit " + std::to_string(size) +
-                        " values");
-    wanted[inferred] = size / known;
-  }
-  if (static_cast<std::int64_t>(elements_of(wanted)) != size)
-    throw Unsupported("its shape " + shape_text(wanted) + " does not fit " + std::to_string(size) +
-                      " values");
-  return with_shape(0, std::move(wanted), batch);
-}
-
-Value Node::flatten() {
-  const Shape& from = shape_of(0);
-  std::int64_t axis = attributes_.integer("axis", 1);
-  if (axis < 0) axis += static_cast<std::int64_t>(from.size());
-  if (axis < 0 || axis > static_cast<std::int64_t>(from.size()))
-    throw Unsupported("its axis is beyond its input");
-  std::int64_t before = 1, after = 1;
-  for (std::size_t i = 0; i < from.size(); ++i)
-    (static_cast<std::int64_t>(i) < axis ? before : after) *= from[i];
-  std::size_t batch = 0;
-  if (!is_constant(0)) {
-    if (before != 1) throw Unsupported("it mixes the rows");
-    batch = static_cast<std::int64_t>(row(0).batch) < axis ? 0 : 1;
-    if (batch == 1 && after != 1) throw Unsupported("it mixes the rows");
-  }
-  return with_shape(0, {before, after}, batch);
-}
-
-Value Node::squeeze() {
-  const Shape& from = shape_of(0);
-  const bool all = attributes_.find("axes") == nullptr && !has(1);
-  std::vector<std::uint8_t> removed(from.size(), 0);
-  for (const std::int64_t axis : integers("axes", 1)) removed[checked_axis(axis, from.size())] = 1;
-  Shape shape;
-  std::size_t batch = 0;
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    const bool is_batch = !is_constant(0) && row(0).batch == i;
-    if (is_batch) {
-      if (removed[i] != 0) throw Unsupported("it takes the rows apart");
-      batch = shape.size();
-    } else if (removed[i] != 0 || (all && from[i] == 1)) {
-      if (from[i] != 1) throw Unsupported("it drops a dimension of " + std::to_string(from[i]));
-      continue;
-    }
-    shape.push_back(from[i]);
-  }
-  return with_shape(0, std::move(shape), batch);
-}
-
-Value Node::unsqueeze() {
-  const Shape& from = shape_of(0);
-  const auto axes = integers("axes", 1);
-  const std::size_t rank = from.size() + axes.size();
-  if (rank > 16) throw Unsupported("it makes " + std::to_string(rank) + " dimensions");
-  std::vector<std::uint8_t> added(rank, 0);
-  for (const std::int64_t axis : axes)
-    if (added[checked_axis(axis, rank)]++ != 0) throw Unsupported("it adds a dimension twice");
-  Shape shape;
-  std::size_t batch = 0, next = 0;
-  for (std::size_t i = 0; i < rank; ++i) {
-    if (added[i] == 0 && !is_constant(0) && row(0).batch == next) batch = i;
-    shape.push_back(added[i] != 0 ? 1 : from[next++]);
-  }
-  return with_shape(0, std::move(shape), batch);
-}
-
-Value Node::transpose() {
-  const Shape& from = shape_of(0);
-  std::vector<std::int64_t> order = attributes_.integers("perm");
-  if (attributes_.find("perm") == nullptr)
-    for (std::size_t i = from.size(); i-- > 0;) order.push_back(static_cast<std::int64_t>(i));
-  if (order.size() != from.size()) throw Unsupported("perm has not one number for each dimension");
-  std::vector<std::uint8_t> seen(from.size(), 0);
-  Shape shape;
-  std::size_t batch = 0;
-  for (std::size_t i = 0; i < order.size(); ++i) {
-    const std::size_t axis = checked_axis(order[i], from.size());
-    if (seen[axis]++ != 0) throw Unsupported("perm names a dimension twice");
-    if (!is_constant(0) && row(0).batch == axis) batch = i;
-    shape.push_back(from[axis]);
-  }
-  const Move move = moved(from, shape, budget_, [&](const Shape& position, Shape& at) {
-    for (std::size_t i = 0; i < order.size(); ++i) at[checked_axis(order[i], from.size())] = position[i];
-  });
-  return apply(0, move, batch);
-}
-
-Value Node::concat(std::size_t axis) {
-  if (inputs_.empty()) throw Unsupported("it has no inputs");
-  const bool of_rows = !is_constant(0);
-  Shape shape = shape_of(0);
-  if (axis >= shape.size()) throw Unsupported("its axis is beyond its inputs");
-  not_the_batch(0, axis);
-  shape[axis] = 0;
-  std::size_t blocks = 1;
-  for (std::size_t i = 0; i < axis; ++i) blocks *= static_cast<std::size_t>(shape[i]);
-  Tensor tensor;
-  Row values;
-  for (std::size_t i = 0; i < inputs_.size(); ++i) {
-    if (is_constant(i) == of_rows) throw Unsupported("it puts constants beside the values of a row");
-    Shape rest = shape_of(i);
-    if (rest.size() != shape.size()) throw Unsupported("its inputs have different dimensions");
-    shape[axis] += rest[axis];
-    rest[axis] = shape[axis];
-    if (rest != shape || (of_rows && row(i).batch != row(0).batch))
-      throw Unsupported("its inputs have different dimensions");
-    if (of_rows) {
-      if ((row(i).type == TensorProto::STRING) != (row(0).type == TensorProto::STRING))
-        throw Unsupported("it puts strings beside numbers");
-      values.of_classes = values.of_classes || row(i).of_classes;
-    } else {
-      if (constant(i).is_text() != constant(0).is_text()) throw Unsupported("it puts strings beside numbers");
-      tensor.holds_batch = tensor.holds_batch || constant(i).holds_batch;
-    }
-  }
-  if (elements_of(shape) > budget_) throw Unsupported("it would make too many values");
-  for (std::size_t block = 0; block < blocks; ++block)
-    for (std::size_t i = 0; i < inputs_.size(); ++i) {
-      const std::size_t size = elements_of(shape_of(i)) / blocks;
-      for (std::size_t j = block * size; j < (block + 1) * size; ++j)
-        if (of_rows)
-          values.elements.push_back(row(i).elements[j]);
-        else if (constant(i).is_text())
-          tensor.strings.push_back(constant(i).strings[j]);
-        else
-          tensor.numbers.push_back(constant(i).numbers[j]);
-    }
-  if (of_rows) {
-    values.shape = shape;
-    values.batch = row(0).batch;
-    values.type = row(0).type;
-    return made(std::move(values));
-  }
-  tensor.shape = shape;
-  tensor.type = constant(0).type;
-  return made(std::move(tensor));
-}
-
-Value Node::gather() {
-  const Shape& from = shape_of(0);
-  const std::size_t axis = checked_axis(attributes_.integer("axis", 0), from.size());
-  not_the_batch(0, axis);
-  const Tensor& wanted = numbers(1);
-  std::vector<std::int64_t> indices;
-  for (const double value : wanted.numbers) {
-    const std::int64_t index = whole(value);
-    indices.push_back(static_cast<std::int64_t>(index < 0 ? index + from[axis] : index));
-    if (indices.back() < 0 || indices.back() >= from[axis])
-      throw Unsupported("it takes value " + std::to_string(index) + " of " + std::to_string(from[axis]));
-  }
-  const Move move = gathered(from, axis, indices, wanted.shape, budget_);
-  std::size_t batch = 0;
-  if (!is_constant(0)) {
-    batch = row(0).batch;
-    if (batch > axis) batch = batch + wanted.shape.size() - 1;
-  }
-  return apply(0, move, batch);
-}
-
-Value Node::extract() {
-  const Shape& from = shape_of(0);
-  if (from.empty()) throw Unsupported("its input has no dimension");
-  if (!is_constant(0)) (void)row(0);
-  not_the_batch(0, from.size() - 1);
-  const Tensor& wanted = numbers(1);
-  std::vector<std::int64_t> indices;
-  for (const double value : wanted.numbers) {
-    indices.push_back(whole(value));
-    if (indices.back() < 0 || indices.back() >= from.back())
-      throw Unsupported("it takes value " + std::to_string(indices.back()) + " of " +
-                        std::to_string(from.back()));
-  }
-  const Move move =
-      gathered(from, from.size() - 1, indices, {static_cast<std::int64_t>(indices.size())}, budget_);
-  return apply(0, move, is_constant(0) ? 0 : row(0).batch);
-}
-
-Value Node::slice() {
-  const Shape& from = shape_of(0);
-  const auto starts = integers("starts", 1), ends = integers("ends", 2);
-  auto axes = integers("axes", 3);
-  auto steps = opset_ >= 10 ? integers("steps", 4) : std::vector<std::int64_t>();
-  if (axes.empty())
-    for (std::size_t i = 0; i < starts.size(); ++i) axes.push_back(static_cast<std::int64_t>(i));
-  if (steps.empty()) steps.assign(starts.size(), 1);
-  if (ends.size() != starts.size() || axes.size() != starts.size() || steps.size() != starts.size())
-    throw Unsupported("starts, ends, axes and steps have different lengths");
-  Shape first(from.size(), 0), step(from.size(), 1), shape = from;
-  for (std::size_t i = 0; i < starts.size(); ++i) {
-    const std::size_t axis = checked_axis(axes[i], from.size());
-    const std::int64_t size = from[axis];
-    if (!is_constant(0) && row(0).batch == axis) {
-      if (starts[i] != 0 || ends[i] < (std::int64_t{1} << 31) - 1 || steps[i] != 1)
-        throw Unsupported("it takes some of the rows");
-      continue;
-    }
-    if (steps[i] == 0) throw Unsupported("its step is 0");
-    const bool up = steps[i] > 0;
-    const auto bound = [&](std::int64_t value) {
-      if (value < 0) value = value < -size ? -1 : value + size;
-      return std::clamp<std::int64_t>(value, up ? 0 : -1, up ? size : size - 1);
-    };
-    const std::int64_t begin = starts[i] < -size ? (up ? 0 : -1) : bound(starts[i]);
-    const std::int64_t end = ends[i] < -size ? (up ? 0 : -1) : bound(ends[i]);
-    const std::int64_t distance = up ? end - begin : begin - end;
-    const std::int64_t width = up ? steps[i]
-                               : steps[i] == std::numeric_limits<std::int64_t>::min()
-                                   ? std::numeric_limits<std::int64_t>::max()
-                                   : -steps[i];
-    first[axis] = begin;
-    step[axis] = steps[i];
-    shape[axis] = distance <= 0 ? 0 : 1 + (distance - 1) / width;
-  }
-  const Move move = moved(from, shape, budget_, [&](const Shape& position, Shape& at) {
-    for (std::size_t i = 0; i < from.size(); ++i)
-      at[i] = first[i] + (position[i] == 0 ? 0 : position[i] * step[i]);
-  });
-  return apply(0, move, is_constant(0) ? 0 : row(0).batch);
-}
-
-std::vector<Value> Node::split() {
-  const Shape& from = shape_of(0);
-  const std::size_t axis = checked_axis(attributes_.integer("axis", 0), from.size());
-  not_the_batch(0, axis);
-  auto sizes = integers("split", 1);
-  const auto outputs = static_cast<std::int64_t>(node_.output_size());
-  if (sizes.empty()) {
-    const std::int64_t each = (from[axis] + outputs - 1) / outputs;
-    for (std::int64_t i = 0; i < outputs; ++i)
-      sizes.push_back(std::clamp<std::int64_t>(from[axis] - i * each, 0, each));
-  }
-  if (static_cast<std::int64_t>(sizes.size()) != outputs)
-    throw Unsupported("split has not one size for each output");
-  std::vector<Value> values;
-  std::int64_t first = 0;
-  for (const std::int64_t size : sizes) {
-    if (size < 0 || size > from[axis] - first) throw Unsupported("split is beyond its input");
-    std::vector<std::int64_t> indices(static_cast<std::size_t>(size));
-    std::iota(indices.begin(), indices.end(), first);
-    values.push_back(
-        apply(0, gathered(from, axis, indices, {size}, budget_), is_constant(0) ? 0 : row(0).batch));
-    first += size;
-  }
-  if (first != from[axis]) throw Unsupported("split leaves out values");
-  return values;
-}
-
-Value Node::shape() {
-  Shape shape = shape_of(0);
-  Tensor tensor;
-  tensor.type = TensorProto::INT64;
-  if (!is_constant(0)) {
-    shape[row(0).batch] = -1;
-    tensor.holds_batch = true;
-  }
-  const auto rank = static_cast<std::int64_t>(shape.size());
-  const auto bound = [&](std::int64_t value) {
-    return std::clamp<std::int64_t>(value < 0 ? value + rank : value, 0, rank);
-  };
-  const std::int64_t start = bound(attributes_.integer("start", 0)),
-                     end = bound(attributes_.integer("end", rank));
-  for (std::int64_t i = start; i < end; ++i)
-    tensor.numbers.push_back(static_cast<double>(shape[static_cast<std::size_t>(i)]));
-  tensor.shape = {static_cast<std::int64_t>(tensor.numbers.size())};
-  return made(std::move(tensor));
-}
-
-Value Node::constant_of_shape() {
-  Tensor tensor;
-  double value = 0;
-  if (attributes_.find("value") != nullptr) {
-    const Tensor of = attributes_.tensor("value");
-    if (of.numbers.size() != 1) throw Unsupported("its value is not one number");
-    tensor.type = of.type;
-    value = of.numbers[0];
-  }
-  for (const double dimension : numbers(0).numbers) tensor.shape.push_back(whole(dimension));
-  const std::size_t count = elements_of(tensor.shape);
-  if (count > budget_) throw Unsupported("it would make " + std::to_string(count) + " values");
-  tensor.numbers.assign(count, value);
-  return made(std::move(tensor));
-}
-
-Value Node::cast() {
-  const auto to = static_cast<TensorProto::DataType>(attributes_.integer("to", 0));
-  Tensor target;
-  target.type = to;
-  const bool to_float = to == TensorProto::FLOAT || to == TensorProto::DOUBLE;
-  if (is_constant(0)) {
-    Tensor tensor = constant(0);
-    if (tensor.is_text() || !(to_float || target.is_whole()))
-      throw Unsupported("it casts from or to strings");
-    tensor.type = to;
-    if (!tensor.holds_batch)
-      for (double& number : tensor.numbers) number = rounded_to(to, number);
-    return made(std::move(tensor));
-  }
-  Row values = row(0);
-  if (values.type == TensorProto::STRING || to == TensorProto::STRING)
-    throw Unsupported("it casts from or to strings");
-  Tensor source;
-  source.type = values.type;
-  const bool is_whole = (source.is_whole() && to != TensorProto::BOOL) ||
-                        std::all_of(values.elements.begin(), values.elements.end(),
-                                    [&](Scalar element) { return program_.is_whole(element); });
-  if (!to_float && !(target.is_whole() && is_whole && to != TensorProto::BOOL))
-    throw Unsupported("it casts numbers with a fraction to " + (TensorProto::DataType_IsValid(to)
-                                                                    ? TensorProto::DataType_Name(to)
-                                                                    : std::string("?")));
-  values.type = to;
-  return made(std::move(values));
-}
+}  // namespace
 
 // --- Arithmetic -----------------------------------------------------------------------------------------
-
-struct Broadcast {
-  Shape shape;
-  std::vector<std::size_t> left, right;
-};
-
-Broadcast broadcast(const Shape& left, const Shape& right, std::size_t budget) {
-  Broadcast result;
-  const std::size_t rank = std::max(left.size(), right.size());
-  const auto dimension = [&](const Shape& shape, std::size_t i) {
-    return i + shape.size() < rank ? 1 : shape[i + shape.size() - rank];
-  };
-  for (std::size_t i = 0; i < rank; ++i) {
-    const std::int64_t a = dimension(left, i), b = dimension(right, i);
-    if (a != b && a != 1 && b != 1)
-      throw Unsupported("its inputs have the shapes " + shape_text(left) + " and " + shape_text(right));
-    result.shape.push_back(a == 1 ? b : a);
-  }
-  const auto sources = [&](const Shape& of) {
-    return moved(of, result.shape, budget,
-                 [&](const Shape& position, Shape& at) {
-                   for (std::size_t i = 0; i < of.size(); ++i)
-                     at[i] = of[i] == 1 ? 0 : position[i + rank - of.size()];
-                 })
-        .from;
-  };
-  result.left = sources(left);
-  result.right = sources(right);
-  return result;
-}
 
 Value Node::constant_arithmetic(const std::string& name, const Tensor& left, const Tensor& right) {
   const Broadcast both = broadcast(left.shape, right.shape, budget_);
@@ -703,7 +56,7 @@ Value Node::arithmetic(const std::string& name, const Value& left, const Value& 
       throw Unsupported("it computes with strings");
     if (name != "Add" && name != "Sub")
       throw Unsupported("it multiplies or divides a row's values by each other");
-    if (a.shape.size() - a.batch != b.shape.size() - b.batch)
+    if (a.shape.size() - a.batch != b.shape.size() - b.batch || a.shape[a.batch] != b.shape[b.batch])
       throw Unsupported("its inputs have different dimensions");
     const Broadcast both = broadcast(a.shape, b.shape, budget_);
     // One layer of sums.
@@ -736,7 +89,9 @@ Value Node::arithmetic(const std::string& name, const Value& left, const Value& 
   values.shape = both.shape;
   values.batch = of.batch + both.shape.size() - of.shape.size();
   values.type = of.type;
-  if (both.shape[values.batch] != 1) throw Unsupported("its constant has values for several rows");
+  if (const std::size_t behind = both.shape.size() - values.batch;
+      by.shape.size() >= behind && by.shape[by.shape.size() - behind] != 1)
+    throw Unsupported("its constant has values for several rows");
   // ONNX Runtime computes these operations in the values' own type.
   const bool exact = of.type == TensorProto::FLOAT;
   for (std::size_t i = 0; i < from_row.size(); ++i) {
@@ -882,13 +237,38 @@ Value Node::gemm() {
   return matrix_of(linear(values, std::move(weights), std::move(bias)));
 }
 
+/// Of what exporters leave of a first step, whose state is 0.
+Value Node::constant_matmul() {
+  const Tensor &left = numbers(0), &right = numbers(1);
+  if (left.shape.empty() || right.shape.size() != 2 || left.shape.back() != right.shape[0])
+    throw Unsupported("its constants have the shapes " + shape_text(left.shape) + " and " +
+                      shape_text(right.shape));
+  const auto width = static_cast<std::size_t>(right.shape[0]),
+             outputs = static_cast<std::size_t>(right.shape[1]);
+  Tensor tensor;
+  tensor.type = left.type;
+  tensor.shape = left.shape;
+  tensor.shape.back() = right.shape[1];
+  const std::size_t count = elements_of(tensor.shape);
+  if (count > budget_ || count * width > 64 * budget_)
+    throw Unsupported("it would make " + std::to_string(count) + " values");
+  for (std::size_t i = 0; i < count; ++i) {
+    double sum = 0;
+    for (std::size_t j = 0; j < width; ++j)
+      sum += left.numbers[i / outputs * width + j] * right.numbers[j * outputs + i % outputs];
+    tensor.numbers.push_back(rounded_to(tensor.type, sum));
+  }
+  return made(std::move(tensor));
+}
+
+/// Of a row's matrix, every one of its rows by itself.
 Value Node::matmul() {
+  if (is_constant(0) && is_constant(1)) return constant_matmul();
   if (is_constant(0)) throw Unsupported("it multiplies a constant by the rows");
   const Row& values = row_of_numbers(0);
   const Tensor& by = numbers(1);
-  const std::size_t width = values.elements.size();
-  if (by.shape.empty() || by.shape.size() > 2 || values.batch == values.shape.size() - 1 ||
-      static_cast<std::size_t>(values.shape.back()) != width ||
+  const auto width = static_cast<std::size_t>(values.shape.back());
+  if (by.shape.empty() || by.shape.size() > 2 || values.batch == values.shape.size() - 1 || width == 0 ||
       static_cast<std::size_t>(by.shape[0]) != width)
     throw Unsupported("its weights have the shape " + shape_text(by.shape) + ", and its input " +
                       shape_text(values.shape) + " (1 for the rows)");
@@ -902,7 +282,13 @@ Value Node::matmul() {
   result.shape = values.shape;
   result.shape.pop_back();
   if (by.shape.size() == 2) result.shape.push_back(by.shape[1]);
-  result.elements = linear(values, std::move(weights), std::vector<double>(outputs, 0.0));
+  Row part;
+  for (std::size_t i = 0; i < values.elements.size(); i += width) {
+    const auto begin = values.elements.begin() + static_cast<std::ptrdiff_t>(i);
+    part.elements.assign(begin, begin + static_cast<std::ptrdiff_t>(width));
+    const std::vector<Scalar> made_of = linear(part, weights, std::vector<double>(outputs, 0.0));
+    result.elements.insert(result.elements.end(), made_of.begin(), made_of.end());
+  }
   return made(std::move(result));
 }
 
@@ -917,8 +303,10 @@ Value Node::normalization() {
     if (tensor->numbers.size() != channels)
       throw Unsupported("it has " + std::to_string(tensor->numbers.size()) + " numbers for " +
                         std::to_string(channels) + " channels");
+  const std::size_t of_channel = values.elements.size() / (static_cast<std::size_t>(values.shape[0]) *
+                                                           std::max<std::size_t>(channels, 1));
   for (std::size_t i = 0; i < values.elements.size(); ++i) {
-    const std::size_t c = i / (values.elements.size() / channels);
+    const std::size_t c = i / of_channel % channels;
     const double factor = scale.numbers[c] / std::sqrt(variance.numbers[c] + epsilon);
     if (!std::isfinite(static_cast<float>(factor)) || !std::isfinite(static_cast<float>(mean.numbers[c])) ||
         !std::isfinite(static_cast<float>(bias.numbers[c])))
@@ -1034,6 +422,8 @@ Value Node::binarizer() {
   return made(std::move(values));
 }
 
+namespace {
+
 /// The float32 that are exactly `value`.
 Interval only(double value, float result) {
   const auto low = static_cast<float>(value);
@@ -1050,6 +440,8 @@ Interval truncated(double value, float result) {
   return {whole_part <= 0 ? std::nextafter(whole_part - 1, infinity) : whole_part,
           whole_part < 0 ? std::nextafter(whole_part, infinity) : whole_part + 1, result};
 }
+
+}  // namespace
 
 Value Node::label_encoder() {
   Row values = row(0);
@@ -1246,6 +638,8 @@ std::vector<Value> Node::linear_classifier() {
   return {{}, matrix_of(post_transformed(linear(values, weights, bias), transform), true)};
 }
 
+namespace {
+
 /// The support vectors of a linear kernel, added up; or the coefficients as they are.
 std::vector<double> linear_coefficients(const Attributes& attributes, std::size_t width) {
   auto coefficients = attributes.numbers("coefficients");
@@ -1262,6 +656,8 @@ std::vector<double> linear_coefficients(const Attributes& attributes, std::size_
   for (std::size_t i = 0; i < vectors.size(); ++i) weights[i % width] += coefficients[i / width] * vectors[i];
   return weights;
 }
+
+}  // namespace
 
 Value Node::svm_regressor() {
   const Row& values = matrix(0);
@@ -1388,6 +784,7 @@ Value Node::tree_ensemble() {
 // --- All of them ----------------------------------------------------------------------------------------
 
 std::vector<Value> Node::evaluate() {
+  require_known(node_);
   const std::string& op = node_.op_type();
   if (node_.domain() == "ai.onnx.ml") {
     if (op == "TreeEnsembleRegressor") return {tree_regressor()};
@@ -1408,16 +805,10 @@ std::vector<Value> Node::evaluate() {
       for (std::size_t i = 0; i < inputs_.size(); ++i) (void)matrix(i);
       return {concat(1)};
     }
-    if (op == "ZipMap") {
-      Row values = row_of_numbers(0);
-      values.of_classes = true;
-      return {made(std::move(values))};
-    }
-    throw Unsupported("there is no such operator here");
+    Row values = row_of_numbers(0);  // of a ZipMap
+    values.of_classes = true;
+    return {made(std::move(values))};
   }
-  if (!node_.domain().empty() && node_.domain() != "ai.onnx")
-    throw Unsupported("its domain is \"" + shown(node_.domain()) + "\"");
-
   if (op == "Identity" || op == "Dropout") return {input(0)};
   if (op == "Constant") {
     if (attributes_.find("value") != nullptr) return {made(attributes_.tensor("value"))};
@@ -1442,6 +833,12 @@ std::vector<Value> Node::evaluate() {
   }
   if (op == "ConstantOfShape") return {constant_of_shape()};
   if (op == "Shape") return {shape()};
+  if (op == "Expand") return {expand()};
+  if (op == "Tile") return {tile()};
+  if (op == "Equal") return {equal()};
+  if (op == "Where") return {where()};
+  if (op == "ReverseSequence") return {reverse_sequence()};
+  if (is_recurrent(node_)) return evaluate_recurrent(node_, inputs_, program_);
   if (op == "Cast") return {cast()};
   if (op == "Reshape") return {reshape()};
   if (op == "Flatten") return {flatten()};
@@ -1490,19 +887,15 @@ std::vector<Value> Node::evaluate() {
   if (op == "Gemm") return {gemm()};
   if (op == "MatMul") return {matmul()};
   if (op == "BatchNormalization") return {normalization()};
-  if (op == "ReduceSum") return {reduce(false)};
-  if (op == "ReduceMean") return {reduce(true)};
-  throw Unsupported("there is no such operator here");
+  return {reduce(op == "ReduceMean")};  // or ReduceSum
 }
-
-}  // namespace
 
 std::vector<Value> evaluate_node(const onnx::NodeProto& node, const std::vector<Value>& inputs,
                                  std::int64_t opset, Program& program, std::size_t budget) {
   return Node(node, inputs, opset, program, budget).evaluate();
 }
 
-bool is_known_operator(const onnx::NodeProto& node) {
+void require_known(const onnx::NodeProto& node) {
   static constexpr std::string_view of_ml[] = {"ArrayFeatureExtractor", "Binarizer",
                                                "FeatureVectorizer",     "Imputer",
                                                "LabelEncoder",          "LinearClassifier",
@@ -1521,12 +914,16 @@ bool is_known_operator(const onnx::NodeProto& node) {
                                                  "ConstantOfShape",
                                                  "Div",
                                                  "Dropout",
+                                                 "Equal",
                                                  "Exp",
+                                                 "Expand",
                                                  "Flatten",
+                                                 "GRU",
                                                  "Gather",
                                                  "Gemm",
                                                  "HardSigmoid",
                                                  "Identity",
+                                                 "LSTM",
                                                  "LeakyRelu",
                                                  "Log",
                                                  "MatMul",
@@ -1534,11 +931,13 @@ bool is_known_operator(const onnx::NodeProto& node) {
                                                  "Neg",
                                                  "PRelu",
                                                  "Pow",
+                                                 "RNN",
                                                  "Reciprocal",
                                                  "ReduceMean",
                                                  "ReduceSum",
                                                  "Relu",
                                                  "Reshape",
+                                                 "ReverseSequence",
                                                  "Shape",
                                                  "Sigmoid",
                                                  "Slice",
@@ -1549,12 +948,26 @@ bool is_known_operator(const onnx::NodeProto& node) {
                                                  "Sub",
                                                  "Sum",
                                                  "Tanh",
+                                                 "Tile",
                                                  "Transpose",
-                                                 "Unsqueeze"};
-  if (node.domain() == "ai.onnx.ml")
-    return std::find(std::begin(of_ml), std::end(of_ml), node.op_type()) != std::end(of_ml);
-  return (node.domain().empty() || node.domain() == "ai.onnx") &&
-         std::find(std::begin(of_core), std::end(of_core), node.op_type()) != std::end(of_core);
+                                                 "Unsqueeze",
+                                                 "Where"};
+  if (!node.domain().empty() && node.domain() != "ai.onnx" && node.domain() != "ai.onnx.ml")
+    throw Unsupported("its domain is \"" + shown(node.domain()) + "\"");
+  const std::string& op = node.op_type();
+  const bool known = node.domain() == "ai.onnx.ml"
+                         ? std::find(std::begin(of_ml), std::end(of_ml), op) != std::end(of_ml)
+                         : std::find(std::begin(of_core), std::end(of_core), op) != std::end(of_core);
+  if (known) return;
+  if (op == "Loop" || op == "Scan")
+    throw Unsupported(
+        "it is a loop, as tf2onnx makes of SimpleRNN, Masking and Keras 3's GRU: of recurrent layers, LSTM, "
+        "GRU "
+        "and RNN nodes can be imported, which it makes of LSTM, and of GRU in Keras 2");
+  if (op == "LayerNormalization" || op == "GroupNormalization" || op == "InstanceNormalization")
+    throw Unsupported(
+        "it divides values that a layer computes by their own deviation: train with BatchNormalization");
+  throw Unsupported("there is no such operator here");
 }
 
 }  // namespace tonearm::onnx_import

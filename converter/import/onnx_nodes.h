@@ -12,7 +12,8 @@
 
 namespace tonearm::onnx_import {
 
-/// A tensor with one batch dimension, of which one row is followed. `shape` has 1 in its place.
+/// A tensor with one batch dimension, of which one row is followed. `shape` has 1 in its place, or more where
+/// another dimension has been joined to it: a Dense layer over a sequence takes each step for a row.
 struct Row {
   Shape shape;
   std::size_t batch = 0;
@@ -20,6 +21,8 @@ struct Row {
   onnx::TensorProto::DataType type = onnx::TensorProto::FLOAT;
   /// Probabilities or scores of classes, by a classifier or a ZipMap.
   bool of_classes = false;
+
+  bool is_joined() const { return shape[batch] != 1; }
 };
 
 /// Nothing (an optional input that is left out), a constant, or a row.
@@ -31,7 +34,7 @@ using Value = std::variant<std::monostate, std::shared_ptr<const Tensor>, std::s
 std::vector<Value> evaluate_node(const onnx::NodeProto& node, const std::vector<Value>& inputs,
                                  std::int64_t opset, Program& program, std::size_t budget);
 
-/// Whether evaluate_node() knows the operator at all, whatever its inputs.
-bool is_known_operator(const onnx::NodeProto& node);
+/// Throws Unsupported where evaluate_node() does not know the operator at all, whatever its inputs.
+void require_known(const onnx::NodeProto& node);
 
 }  // namespace tonearm::onnx_import

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "emit/networks.h"
 
 namespace tonearm::onnx_import {
 namespace {
@@ -90,8 +91,16 @@ std::vector<std::size_t> Program::categories(Scalar column, const std::vector<st
 
 bool Program::is_computed(Scalar x) const {
   const Definition& base = definitions_[definitions_[x].base];
-  if (base.kind == Kind::impute) return is_computed(base.input);
-  return base.kind == Kind::affine || base.kind == Kind::sigmoid || base.kind == Kind::trees;
+  return base.kind == Kind::impute ? is_computed(base.input) : is_layer(base.kind);
+}
+
+bool Program::is_layer(Kind kind) {
+  return kind == Kind::affine || kind == Kind::sigmoid || kind == Kind::trees || kind == Kind::recurrent;
+}
+
+void Program::remark(std::string sentence) {
+  if (std::find(remarks_.begin(), remarks_.end(), sentence) == remarks_.end())
+    remarks_.push_back(std::move(sentence));
 }
 
 Scalar Program::scale(Scalar x, double center, double factor, bool exact) {
@@ -306,12 +315,28 @@ std::vector<Scalar> Program::activate(const std::vector<Scalar>& x, schema::Acti
     }
     return define_layer(std::move(layer), x.size());
   }
-  const bool plain = std::all_of(x.begin(), x.end(), [&](Scalar s) { return definitions_[s].base == s; });
+  const bool plain = std::all_of(
+      x.begin(), x.end(), [&](Scalar s) { return definitions_[s].base == s && layer_of(s) == nullptr; });
   if (plain && activation == schema::Activation::Sigmoid) {
     Layer layer;
     layer.kind = Kind::sigmoid;
     for (const Scalar scalar : x) layer.inputs.push_back(linear(scalar).base);
     return define_layer(std::move(layer), x.size());
+  }
+  // By parts where values do not meet: those of one layer each, and no matrix of many.
+  constexpr std::size_t longest = 256;
+  if (activation != schema::Activation::Softmax && activation != schema::Activation::None) {
+    std::vector<Scalar> made;
+    for (std::size_t i = 0, end; i < x.size(); i = end) {
+      for (end = i + 1; end < x.size() && layer_of(x[end]) == layer_of(x[i]); ++end)
+        if (layer_of(x[i]) == nullptr && end - i == longest) break;
+      if (end - i == x.size()) break;
+      const std::vector<Scalar> part =
+          activate({x.begin() + static_cast<std::ptrdiff_t>(i), x.begin() + static_cast<std::ptrdiff_t>(end)},
+                   activation);
+      made.insert(made.end(), part.begin(), part.end());
+    }
+    if (!made.empty()) return made;
   }
   if (x.size() > 65535) throw Unsupported("it has " + std::to_string(x.size()) + " values");
   spend(x.size() * x.size());
@@ -344,9 +369,7 @@ std::pair<Scalar, float> Program::without_impute(Scalar x) {
       imputes = true;
       kept = chain.size();
     }
-    if (kind == Kind::column || kind == Kind::one_hot || kind == Kind::normalize || kind == Kind::affine ||
-        kind == Kind::sigmoid || kind == Kind::trees)
-      break;
+    if (kind == Kind::column || kind == Kind::one_hot || kind == Kind::normalize || is_layer(kind)) break;
     chain.push_back(at);
   }
   if (!imputes) return {x, nan};
@@ -477,6 +500,112 @@ std::vector<Scalar> Program::trees(const std::vector<Scalar>& x, ParsedTrees par
   return define_layer(std::move(layer), targets);
 }
 
+// --- Recurrent layers ----------------------------------------------------------------------------------
+
+namespace {
+
+std::size_t width_of(const std::vector<RecurrentLayer>& level) {
+  std::size_t width = 0;
+  for (const RecurrentLayer& layer : level) width += layer.units();
+  return width;
+}
+
+/// The layer of slope * x + offset instead of x.
+void fold(RecurrentLayer& layer, const Eigen::VectorXd& slope, const Eigen::VectorXd& offset) {
+  const Eigen::MatrixXd weights = layer.input.cast<double>();
+  layer.bias = (layer.bias.cast<double>() + weights * offset).cast<float>();
+  layer.input = (weights * slope.asDiagonal()).cast<float>();
+}
+
+/// Throws Unsupported where the format cannot hold a weight; returns how many there are.
+std::size_t checked_weights(const RecurrentLayer& layer) {
+  constexpr float largest = 1e6f;
+  std::size_t count = 0;
+  const auto check = [&](const auto& weights) {
+    for (const float weight : weights.reshaped())
+      if (!(std::abs(weight) <= largest))
+        throw Unsupported("it has the weight " + number_text(static_cast<double>(weight)) +
+                          ", and finite ones of at most 1e6 in magnitude are possible");
+    count += static_cast<std::size_t>(weights.size());
+  };
+  check(layer.input);
+  check(layer.recurrent);
+  check(layer.bias);
+  check(layer.recurrent_bias);
+  return count;
+}
+
+}  // namespace
+
+std::vector<Scalar> Program::recurrent(const std::vector<Scalar>& x, std::size_t steps,
+                                       std::vector<RecurrentLayer> layers, std::optional<Scalar> length,
+                                       bool all_steps) {
+  const std::size_t width = x.size() / steps, outputs = width_of(layers) * (all_steps ? steps : 1);
+  if (x.size() > most_values || outputs > most_values)
+    throw Unsupported("it reads " + std::to_string(x.size()) + " values and makes " +
+                      std::to_string(outputs) + ", and 65000 are possible: use fewer steps or units");
+  if (length && is_computed(*length)) throw Unsupported("its sequence_lens are computed by a layer");
+  Layer made;
+  made.kind = Kind::recurrent;
+  made.steps = steps;
+  made.all_steps = all_steps;
+  made.lengths = length.has_value();
+
+  // What scales a layer's outputs goes into the weights, where it is the same in every step.
+  Eigen::VectorXd slope(static_cast<Eigen::Index>(width)), offset(static_cast<Eigen::Index>(width));
+  bool scaled = false, alike = true;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const Linear element = is_computed(x[i]) ? linear(x[i]) : Linear{x[i], 1, 0};
+    const auto j = static_cast<Eigen::Index>(i % width);
+    if (i < width) {
+      slope(j) = element.slope;
+      offset(j) = element.offset;
+    }
+    scaled = scaled || element.slope != 1 || element.offset != 0;
+    alike = alike && element.slope == slope(j) && element.offset == offset(j);
+    made.inputs.push_back(element.base);
+  }
+  if (!alike) {
+    std::vector<Scalar> plain;
+    for (std::size_t i = 0; i < x.size(); i += width) {
+      const auto begin = x.begin() + static_cast<std::ptrdiff_t>(i);
+      const std::vector<Scalar> step =
+          activate({begin, begin + static_cast<std::ptrdiff_t>(width)}, schema::Activation::None);
+      plain.insert(plain.end(), step.begin(), step.end());
+    }
+    return recurrent(plain, steps, std::move(layers), length, all_steps);
+  }
+  for (RecurrentLayer& layer : layers) {
+    if (scaled) fold(layer, slope, offset);
+    spend(checked_weights(layer));
+  }
+
+  // All states of one other operator: another level of it. The format has up to 16 layers.
+  if (const Definition& first = definitions_[made.inputs.front()]; first.kind == Kind::recurrent) {
+    const Layer& below = layers_[first.group];
+    std::size_t count = layers.size();
+    for (const auto& level : below.levels) count += level->size();
+    const std::optional<Scalar> same = below.lengths ? std::optional(below.inputs.back()) : std::nullopt;
+    if (below.all_steps && below.steps == steps && below.outputs == made.inputs && same == length &&
+        count <= 16) {
+      made.levels = below.levels;
+      made.inputs = below.inputs;
+      if (below.lengths) made.inputs.pop_back();
+    }
+  }
+  made.levels.push_back(std::make_shared<const std::vector<RecurrentLayer>>(std::move(layers)));
+  if (length) made.inputs.push_back(*length);
+  return define_layer(std::move(made), outputs);
+}
+
+/// Whether, of all states, output `output` is also among the last ones.
+bool Program::is_last_state(const Layer& layer, std::size_t output) {
+  const std::vector<RecurrentLayer>& highest = *layer.levels.back();
+  const std::size_t width = width_of(highest), step = output / width;
+  const bool backward = highest.front().backward || output % width >= highest.front().units();
+  return !layer.lengths && step == (backward ? 0 : layer.steps - 1);
+}
+
 // --- What is needed -----------------------------------------------------------------------------------
 
 std::vector<std::uint8_t> Program::needed(const std::vector<Scalar>& outputs) const {
@@ -500,6 +629,7 @@ std::vector<std::uint8_t> Program::needed(const std::vector<Scalar>& outputs) co
       case Kind::affine:
       case Kind::sigmoid:
       case Kind::trees:
+      case Kind::recurrent:
         if (seen[definition.group]++ == 0)
           for (const Scalar input : layers_[definition.group].inputs) needed[input] = 1;
         seen[definition.group] = 1;
@@ -543,7 +673,8 @@ std::map<Scalar, float> Program::column_fills(const std::vector<std::uint8_t>& n
       case Kind::normalize:
       case Kind::affine:
       case Kind::sigmoid:
-      case Kind::trees: {
+      case Kind::trees:
+      case Kind::recurrent: {
         if (std::exchange(seen[definition.group], 1) != 0) break;
         const Layer& layer = layers_[definition.group];
         for (std::size_t i = 0; i < layer.inputs.size(); ++i)
@@ -643,7 +774,7 @@ class Program::Emission {
     emit_features();
     std::vector<std::uint8_t> wanted(program_.layers_.size(), 0);
     for (Scalar scalar = 0; scalar < needed_.size(); ++scalar)
-      if (needed_[scalar] != 0 && is_layer(scalar)) wanted[program_.definitions_[scalar].group] = 1;
+      if (needed_[scalar] != 0 && is_layer_output(scalar)) wanted[program_.definitions_[scalar].group] = 1;
     for (std::size_t i = 0; i < wanted.size(); ++i)
       if (wanted[i] != 0) plan_identity(program_.layers_[i]);
     for (std::size_t i = 0; i < wanted.size(); ++i)
@@ -655,10 +786,7 @@ class Program::Emission {
   }
 
  private:
-  bool is_layer(Scalar scalar) const {
-    const Kind kind = program_.definitions_[scalar].kind;
-    return kind == Kind::affine || kind == Kind::sigmoid || kind == Kind::trees;
-  }
+  bool is_layer_output(Scalar scalar) const { return is_layer(program_.definitions_[scalar].kind); }
 
   std::vector<std::uint16_t> slots_of(const std::vector<Scalar>& scalars) const {
     std::vector<std::uint16_t> slots;
@@ -703,7 +831,7 @@ class Program::Emission {
     }
     std::map<std::uint32_t, std::uint16_t> one_hots, normalized;
     for (Scalar scalar = 0; scalar < needed_.size(); ++scalar) {
-      if (needed_[scalar] == 0 || is_layer(scalar)) continue;
+      if (needed_[scalar] == 0 || is_layer_output(scalar)) continue;
       const Definition& definition = program_.definitions_[scalar];
       if (definition.kind == Kind::scale) {
         if (!scales_.empty() && definition.input >= scales_.front() &&
@@ -750,7 +878,8 @@ class Program::Emission {
   /// Features that an affine reads from scattered slots are copied side by side.
   void plan_identity(const Layer& layer) {
     if (layer.kind == Kind::trees) return;
-    if (std::any_of(layer.inputs.begin(), layer.inputs.end(), [&](Scalar s) { return is_layer(s); })) return;
+    if (std::any_of(layer.inputs.begin(), layer.inputs.end(), [&](Scalar s) { return is_layer_output(s); }))
+      return;
     std::vector<std::uint16_t> slots = slots_of(layer.inputs);
     if (contiguous(slots) || identities_.contains(slots)) return;
     const std::uint16_t slot = append(slots, slots.size(), schema::IdentityT());
@@ -758,16 +887,25 @@ class Program::Emission {
   }
 
   /// The first of slots that hold the inputs side by side.
-  std::uint16_t gather(const std::vector<Scalar>& inputs) {
+  std::uint16_t gather(const Layer& layer) {
+    const std::vector<Scalar>& inputs = layer.inputs;
     const std::vector<std::uint16_t> slots = slots_of(inputs);
     if (contiguous(slots)) return slots.front();
     if (const auto found = identities_.find(slots); found != identities_.end()) return found->second;
-    // Of layers: copied by layers. Short runs, because a missing value spreads within one.
+    // Of layers: copied by layers. Short runs, because a missing value spreads within one; where the others
+    // are not lost by that, only values that one layer makes are in a run.
     constexpr std::size_t longest = 16;
+    const auto may_follow = [&](Scalar scalar, Scalar before) {
+      if (layer.kind != Kind::recurrent) return true;
+      return is_layer_output(scalar) && is_layer_output(before) &&
+             program_.definitions_[scalar].group == program_.definitions_[before].group;
+    };
     const std::uint16_t first = next_slot(model_);
     for (std::size_t i = 0; i < slots.size();) {
       std::size_t run = 1;
-      while (run < longest && i + run < slots.size() && slots[i + run] == slots[i] + run) ++run;
+      while (run < longest && i + run < slots.size() && slots[i + run] == slots[i] + run &&
+             may_follow(inputs[i + run], inputs[i]))
+        ++run;
       std::vector<float> same(run * run, 0.0f);
       for (std::size_t j = 0; j < run; ++j) same[j * run + j] = 1;
       append_affine(model_, slots[i], run, std::move(same), std::vector<float>(run, 0.0f),
@@ -779,7 +917,8 @@ class Program::Emission {
 
   void emit_layer(const Layer& layer) {
     if (layer.kind == Kind::trees) return emit_trees(layer);
-    const std::uint16_t from = gather(layer.inputs);
+    const std::uint16_t from = gather(layer);
+    if (layer.kind == Kind::recurrent) return emit_recurrent(layer, from);
     if (layer.kind == Kind::sigmoid) {
       model_.output_offset = from;
       model_.output_length = static_cast<std::uint16_t>(layer.inputs.size());
@@ -790,6 +929,26 @@ class Program::Emission {
     }
     for (std::size_t i = 0; i < layer.outputs.size(); ++i)
       slots_[layer.outputs[i]] = static_cast<std::uint16_t>(model_.output_offset + i);
+  }
+
+  /// Where nobody reads other than the last states, those of all steps are not written.
+  void emit_recurrent(const Layer& layer, std::uint16_t from) {
+    schema::RecurrentT recurrent;
+    recurrent.sequence = schema::Sequence::Row;
+    recurrent.steps = static_cast<std::uint16_t>(layer.steps);
+    recurrent.lengths = layer.lengths;
+    for (std::size_t i = 0; i < layer.outputs.size() && layer.all_steps; ++i)
+      recurrent.all_steps =
+          recurrent.all_steps || (needed_[layer.outputs[i]] != 0 && !is_last_state(layer, i));
+    for (std::size_t level = 0; level < layer.levels.size(); ++level)
+      for (const RecurrentLayer& part : *layer.levels[level])
+        recurrent.layers.push_back(pack_layer(part, static_cast<unsigned>(level)));
+    const bool last = !recurrent.all_steps;
+    const std::uint16_t slot =
+        append_recurrent(model_, std::move(recurrent), from, layer.inputs.size(), schema::Phase::Candidate);
+    const std::size_t width = width_of(*layer.levels.back());
+    for (std::size_t i = 0; i < layer.outputs.size(); ++i)
+      slots_[layer.outputs[i]] = static_cast<std::uint16_t>(slot + (last ? i % width : i));
   }
 
   void emit_trees(const Layer& layer) {
@@ -879,7 +1038,13 @@ void Program::finish(const std::vector<Scalar>& outputs, ImportedModel& model) {
   const auto written = [&] {
     if (std::none_of(outputs.begin(), outputs.end(), [&](Scalar s) { return is_computed(s); })) return true;
     const Definition& first = definitions_[outputs.front()];
-    if (first.kind != Kind::affine && first.kind != Kind::sigmoid && first.kind != Kind::trees) return false;
+    if (!is_layer(first.kind)) return false;
+    if (const Layer& layer = layers_[first.group]; layer.kind == Kind::recurrent) {
+      // Where these are the last states, each direction's are side by side, and no others.
+      const std::size_t width = width_of(*layer.levels.back());
+      const std::size_t last = first.output + outputs.size() - 1;
+      if (outputs.size() != layer.outputs.size() && first.output / width != last / width) return false;
+    }
     for (std::size_t i = 0; i < outputs.size(); ++i)
       if (outputs[i] != outputs.front() + i || definitions_[outputs[i]].group != first.group ||
           definitions_[outputs[i]].kind != first.kind)
@@ -898,7 +1063,7 @@ void Program::finish(const std::vector<Scalar>& outputs, ImportedModel& model) {
   bool inexact = false;
   for (Scalar scalar = 0; scalar < wanted.size(); ++scalar) {
     const Definition& definition = definitions_[scalar];
-    if (wanted[scalar] == 0 || (definition.kind != Kind::trees && definition.kind != Kind::affine)) continue;
+    if (wanted[scalar] == 0 || !is_layer(definition.kind) || definition.kind == Kind::sigmoid) continue;
     if (seen[definition.group]++ > 0) {
       seen[definition.group] = 1;
       continue;

@@ -14,6 +14,7 @@
 
 #include "import/import.h"
 #include "import/onnx_trees.h"
+#include "train/recurrent.h"
 
 namespace tonearm::onnx_import {
 
@@ -55,6 +56,14 @@ class Program {
   std::vector<Scalar> activate(const std::vector<Scalar>& x, schema::Activation activation);
   /// The scores of an ensemble over `x`, one for each target.
   std::vector<Scalar> trees(const std::vector<Scalar>& x, ParsedTrees parsed);
+  /// The states of one level of recurrent layers over x, which are `steps` steps of values, one after the
+  /// other: after each step, one after the other, or the last ones. `length` is how many of them there are.
+  /// A level over all states of another becomes one operator with it.
+  std::vector<Scalar> recurrent(const std::vector<Scalar>& x, std::size_t steps,
+                                std::vector<RecurrentLayer> layers, std::optional<Scalar> length,
+                                bool all_steps);
+  /// Of what a recurrent layer reads or makes.
+  static constexpr std::size_t most_values = 65000;
 
   /// Whether every value is a whole number.
   bool is_whole(Scalar x) const;
@@ -62,7 +71,7 @@ class Program {
   bool is_distribution(const std::vector<Scalar>& x) const;
 
   /// What a reader should know and no field says.
-  void remark(std::string sentence) { remarks_.push_back(std::move(sentence)); }
+  void remark(std::string sentence);
 
   /// Makes `outputs` the model's output: `model` gets its columns, predictor and remarks.
   void finish(const std::vector<Scalar>& outputs, ImportedModel& model);
@@ -78,13 +87,14 @@ class Program {
     normalize,
     affine,
     sigmoid,
-    trees
+    trees,
+    recurrent
   };
   struct Definition {
     Kind kind = Kind::column;
     bool exact = true;
     Scalar input = 0;
-    /// column: its number; bucket, ordinal, one_hot, normalize, affine, sigmoid, trees: of its group.
+    /// column: its number; bucket, ordinal, one_hot, normalize and layers: of its group.
     std::uint32_t group = 0;
     /// Which output of its group.
     std::uint32_t output = 0;
@@ -99,7 +109,7 @@ class Program {
   };
   /// What has several inputs and outputs: a layer, or a normalize, which is a feature in the blob.
   struct Layer {
-    Kind kind = Kind::affine;  // or sigmoid, trees or normalize
+    Kind kind = Kind::affine;  // or sigmoid, trees, recurrent or normalize
     std::vector<Scalar> inputs;
     schema::Norm norm = schema::Norm::L1;  // of a normalize
     std::vector<double> weights, bias;     // of an affine
@@ -108,6 +118,10 @@ class Program {
     std::shared_ptr<const ParsedTrees> trees;
     /// Of trees: what a missing input counts as; NaN where it stays missing.
     std::vector<float> fills;
+    /// Of a recurrent: its levels, from the lowest. With `lengths`, the last input is the number of steps.
+    std::vector<std::shared_ptr<const std::vector<RecurrentLayer>>> levels;
+    std::size_t steps = 0;
+    bool all_steps = false, lengths = false;
     std::vector<Scalar> outputs;
   };
   /// slope * base + offset, where base is no scale and, if an impute, one of a column.
@@ -122,6 +136,8 @@ class Program {
   void spend(std::size_t numbers);
   bool is_computed(Scalar x) const;  // by a layer, from which no feature can read
   std::vector<Scalar> define_layer(Layer layer, std::size_t outputs);
+  static bool is_layer(Kind kind);
+  static bool is_last_state(const Layer& layer, std::size_t output);
   Linear linear(Scalar x);
   void sort_inputs(Layer& layer) const;
   Scalar bucket(Scalar x, std::vector<float> edges);

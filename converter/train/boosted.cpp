@@ -678,9 +678,12 @@ class Grower {
       return std::floor(static_cast<double>(trees) * options_.costly_share);
     };
     if (costly_before(number + 1) == costly_before(number)) {
-      const auto first =
-          std::lower_bound(drawn_.features.begin(), drawn_.features.end(), options_.costly_from);
-      if (first != drawn_.features.begin()) drawn_.features.erase(first, drawn_.features.end());
+      const auto at = [&](std::size_t feature) {
+        return std::lower_bound(drawn_.features.begin(), drawn_.features.end(), feature);
+      };
+      const auto first = at(options_.costly_from), last = at(options_.costly_end);
+      if (first != drawn_.features.begin() || last != drawn_.features.end())
+        drawn_.features.erase(first, last);
     }
     drawn_.first_cell.assign(1, 0);
     for (const std::size_t feature : drawn_.features)

@@ -26,9 +26,10 @@ struct BoostedOptions {
   double min_gain = 0;
   /// Share of features drawn for each tree, and of rows for each tree; 1 takes all.
   double feature_share = 1, row_share = 1;
-  /// The features from this one on are costly when the model is used (they differ for every candidate of a
-  /// queue): only this share of the trees, evenly spread, may ask about them.
+  /// The features from this one on, up to the other, are costly when the model is used (they differ for every
+  /// candidate of a queue): only this share of the trees, evenly spread, may ask about them.
   std::size_t costly_from = std::numeric_limits<std::size_t>::max();
+  std::size_t costly_end = std::numeric_limits<std::size_t>::max();
   double costly_share = 1;
   /// Bins per feature, at most 255.
   unsigned bins = 255;

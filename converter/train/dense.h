@@ -48,6 +48,44 @@ struct Dense {
   void (*add)(std::size_t count, const float* from, float* to);
   void (*scale)(std::size_t count, const float* by, float* to);
 
+  /// One step of `rows` sequences through a recurrent cell, and back. `units` is a multiple of dense_lanes,
+  /// gates stand one after the other, in the order that train/recurrent.h gives; of every array, a row
+  /// begins so many floats after the one before as the member beside it says.
+  /// Forward, `gates` has the gates' sums on entry and the gates on return; back, it has the gates on
+  /// entry and the loss's derivatives by the sums on return.
+  struct CellStep {
+    std::size_t rows, units;
+    float* gates;
+    std::size_t gates_row;
+    /// The state before the step, which for an LSTM is c and else h; null for zeros.
+    const float* previous;
+    std::size_t previous_row;
+    /// LSTM: c, and tanh(c). Forward sets both.
+    float* memory;
+    float* squashed;
+    /// gru: U h + d of the gate n on entry, and back, on return, the derivatives by it. gru_reset_before:
+    /// r h, set by gru_reset; back, on entry to gru_reset_back, the derivatives by it.
+    float* inner;
+    std::size_t inner_row;  // of memory, squashed and inner
+    /// Forward: h. Back: the derivatives by h, not changed.
+    float* output;
+    std::size_t output_row;
+    /// Back. LSTM: the derivatives by c; those by c before the step on return. Others: where those by h
+    /// before the step are added, but for what comes through products with U; null for nowhere.
+    float* carry;
+    std::size_t carry_row;
+  };
+  void (*lstm)(const CellStep& step);
+  void (*lstm_back)(const CellStep& step);
+  /// With `inner` null r and z are gates already, and the sums of n are complete (gru_reset_before).
+  void (*gru)(const CellStep& step);
+  /// With `inner` null r stays as it is, for gru_reset_back.
+  void (*gru_back)(const CellStep& step);
+  /// Makes r and z of their sums, and inner = r h.
+  void (*gru_reset)(const CellStep& step);
+  /// The derivatives by the sums of r, from those by r h; adds to `carry`.
+  void (*gru_reset_back)(const CellStep& step);
+
   /// One step of Adam (Kingma, Ba 2015, algorithm 1) with decoupled weight decay (Loshchilov, Hutter
   /// 2019). mean_scale = 1 / (1 - beta1^t), variance_scale = 1 / (1 - beta2^t).
   struct Adam {

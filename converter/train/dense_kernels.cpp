@@ -51,6 +51,7 @@ inline Vector exponential(Vector x) {
 }
 
 inline Vector logistic(Vector x) { return 1.0F / (1.0F + exponential(-x)); }
+inline Vector hyperbolic_tangent(Vector x) { return 2.0F * logistic(2.0F * x) - 1.0F; }
 
 // A tile of c, held in registers while k runs.
 template <size_t M, size_t V>
@@ -102,7 +103,7 @@ void activate(NetworkActivation activation, size_t count, float* values) {
     case NetworkActivation::sigmoid:
       return each(count, values, [](Vector x) { return logistic(x); });
     case NetworkActivation::tanh:
-      return each(count, values, [](Vector x) { return 2.0F * logistic(2.0F * x) - 1.0F; });
+      return each(count, values, [](Vector x) { return hyperbolic_tangent(x); });
     case NetworkActivation::none:
     case NetworkActivation::softmax:
       return;
@@ -156,6 +157,109 @@ void scale(size_t count, const float* by, float* to) {
   for (size_t i = 0; i < count; i += width) store(to + i, load(to + i) * load(by + i));
 }
 
+// Calls step(row, i) for every vector of units, whose first is i.
+template <class Function>
+inline void each_unit(const Dense::CellStep& s, Function step) {
+  for (size_t row = 0; row < s.rows; ++row)
+    for (size_t i = 0; i < s.units; i += width) step(row, i);
+}
+
+inline Vector before(const Dense::CellStep& s, size_t row, size_t i) {
+  return s.previous ? load(s.previous + row * s.previous_row + i) : Vector{};
+}
+
+void lstm(const Dense::CellStep& s) {
+  each_unit(s, [&](size_t row, size_t i) {
+    float* const gates = s.gates + row * s.gates_row + i;
+    const Vector in = logistic(load(gates)), forget = logistic(load(gates + s.units));
+    const Vector entering = hyperbolic_tangent(load(gates + 2 * s.units));
+    const Vector out = logistic(load(gates + 3 * s.units));
+    const Vector memory = forget * before(s, row, i) + in * entering;
+    const Vector squashed = hyperbolic_tangent(memory);
+    store(gates, in);
+    store(gates + s.units, forget);
+    store(gates + 2 * s.units, entering);
+    store(gates + 3 * s.units, out);
+    store(s.memory + row * s.inner_row + i, memory);
+    store(s.squashed + row * s.inner_row + i, squashed);
+    store(s.output + row * s.output_row + i, out * squashed);
+  });
+}
+
+void lstm_back(const Dense::CellStep& s) {
+  each_unit(s, [&](size_t row, size_t i) {
+    float* const gates = s.gates + row * s.gates_row + i;
+    float* const carry = s.carry + row * s.carry_row + i;
+    const Vector in = load(gates), forget = load(gates + s.units), entering = load(gates + 2 * s.units);
+    const Vector out = load(gates + 3 * s.units), squashed = load(s.squashed + row * s.inner_row + i);
+    const Vector delta = load(s.output + row * s.output_row + i);
+    const Vector by_memory = load(carry) + delta * out * (1.0F - squashed * squashed);
+    store(gates, by_memory * entering * in * (1.0F - in));
+    store(gates + s.units, by_memory * before(s, row, i) * forget * (1.0F - forget));
+    store(gates + 2 * s.units, by_memory * in * (1.0F - entering * entering));
+    store(gates + 3 * s.units, delta * squashed * out * (1.0F - out));
+    store(carry, by_memory * forget);
+  });
+}
+
+void gru(const Dense::CellStep& s) {
+  each_unit(s, [&](size_t row, size_t i) {
+    float* const gates = s.gates + row * s.gates_row + i;
+    Vector update = load(gates + s.units), candidate = load(gates + 2 * s.units);
+    if (s.inner) {
+      const Vector reset = logistic(load(gates));
+      update = logistic(update);
+      candidate += reset * load(s.inner + row * s.inner_row + i);
+      store(gates, reset);
+      store(gates + s.units, update);
+    }
+    candidate = hyperbolic_tangent(candidate);
+    store(gates + 2 * s.units, candidate);
+    store(s.output + row * s.output_row + i, candidate + update * (before(s, row, i) - candidate));
+  });
+}
+
+void gru_back(const Dense::CellStep& s) {
+  each_unit(s, [&](size_t row, size_t i) {
+    float* const gates = s.gates + row * s.gates_row + i;
+    const Vector update = load(gates + s.units), candidate = load(gates + 2 * s.units);
+    const Vector delta = load(s.output + row * s.output_row + i);
+    const Vector by_candidate = delta * (1.0F - update) * (1.0F - candidate * candidate);
+    store(gates + s.units, delta * (before(s, row, i) - candidate) * update * (1.0F - update));
+    store(gates + 2 * s.units, by_candidate);
+    if (s.inner) {
+      float* const inner = s.inner + row * s.inner_row + i;
+      const Vector reset = load(gates);
+      store(gates, by_candidate * load(inner) * reset * (1.0F - reset));
+      store(inner, by_candidate * reset);
+    }
+    if (!s.carry) return;
+    float* const carry = s.carry + row * s.carry_row + i;
+    store(carry, load(carry) + delta * update);
+  });
+}
+
+void gru_reset(const Dense::CellStep& s) {
+  each_unit(s, [&](size_t row, size_t i) {
+    float* const gates = s.gates + row * s.gates_row + i;
+    const Vector reset = logistic(load(gates));
+    store(gates, reset);
+    store(gates + s.units, logistic(load(gates + s.units)));
+    store(s.inner + row * s.inner_row + i, reset * before(s, row, i));
+  });
+}
+
+void gru_reset_back(const Dense::CellStep& s) {
+  each_unit(s, [&](size_t row, size_t i) {
+    float* const gates = s.gates + row * s.gates_row + i;
+    const Vector reset = load(gates), by_inner = load(s.inner + row * s.inner_row + i);
+    store(gates, by_inner * before(s, row, i) * reset * (1.0F - reset));
+    if (!s.carry) return;
+    float* const carry = s.carry + row * s.carry_row + i;
+    store(carry, load(carry) + by_inner * reset);
+  });
+}
+
 void adam(const Dense::Adam& step, size_t count, const float* __restrict gradient,
           float* __restrict parameters, float* __restrict mean, float* __restrict variance) {
   for (size_t i = 0; i < count; ++i) {
@@ -172,6 +276,7 @@ void adam(const Dense::Adam& step, size_t count, const float* __restrict gradien
 }  // namespace
 
 extern const Dense TONEARM_DENSE;
-const Dense TONEARM_DENSE = {multiply, activate, differentiate, cross_entropy, add, scale, adam};
+const Dense TONEARM_DENSE = {multiply, activate, differentiate, cross_entropy,  add, scale, lstm, lstm_back,
+                             gru,      gru_back, gru_reset,     gru_reset_back, adam};
 
 }  // namespace tonearm

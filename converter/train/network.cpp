@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <new>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -12,6 +11,7 @@
 #include "base/progress.h"
 #include "base/random.h"
 #include "train/checks.h"
+#include "train/passes.h"
 
 namespace tonearm {
 namespace {
@@ -22,23 +22,6 @@ constexpr std::size_t panel_rows = 64;
 constexpr std::size_t block_rows = 256, most_blocks = 32;
 /// Parameters that one task of an update takes.
 constexpr std::size_t update_floats = 16384;
-
-/// The matrices begin on cache lines, so that no vector straddles two.
-template <class T>
-struct LineAllocator {
-  using value_type = T;
-  LineAllocator() = default;
-  template <class U>
-  LineAllocator(const LineAllocator<U>&) {}
-  T* allocate(std::size_t count) {
-    return static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{64}));
-  }
-  void deallocate(T* memory, std::size_t) { ::operator delete (memory, std::align_val_t{64}); }
-  bool operator==(const LineAllocator&) const = default;
-};
-using Floats = std::vector<float, LineAllocator<float>>;
-
-std::size_t padded(std::size_t count) { return (count + dense_lanes - 1) / dense_lanes * dense_lanes; }
 
 /// Where a network's parameters are in one flat array: the weights of all layers (inputs x outputs,
 /// padded to inputs x stride), then all biases (stride each). Padding is zero and stays zero: it gets no
@@ -87,26 +70,6 @@ struct Work {
   Floats mask;
   Floats gradient;
   double loss = 0;
-};
-
-/// Which hidden units are dropped. A kept one is scaled up, so that nothing changes at prediction.
-struct Dropout {
-  Random random;
-  double share;
-
-  /// count is a multiple of dense_lanes.
-  void draw(std::size_t count, float* mask) {
-    const auto threshold = static_cast<unsigned>(std::lround(share * 65536));
-    const float kept = 65536.0F / static_cast<float>(65536 - threshold);
-    for (std::size_t first = 0; first < count; first += dense_lanes) {
-      std::uint16_t draws[dense_lanes];
-      for (std::size_t i = 0; i < dense_lanes; i += 4) {
-        const std::uint64_t bits = random.next();
-        for (std::size_t j = 0; j < 4; ++j) draws[i + j] = static_cast<std::uint16_t>(bits >> (16 * j));
-      }
-      for (std::size_t i = 0; i < dense_lanes; ++i) mask[first + i] = draws[i] < threshold ? 0 : kept;
-    }
-  }
 };
 
 /// A network's parameters together with the transposed weights that the way back multiplies with.
@@ -285,16 +248,6 @@ struct State {
   }
 };
 
-/// The epoch's order of the rows. Stream 0 initialises the weights, stream e shuffles epoch e (from 1), and
-/// stream e * 2^32 + b drops out units in its block b.
-std::vector<std::uint32_t> shuffled(std::size_t rows, std::uint64_t seed, std::size_t epoch) {
-  std::vector<std::uint32_t> order(rows);
-  std::iota(order.begin(), order.end(), 0U);
-  Random random(seed, epoch);
-  for (auto i = static_cast<std::uint32_t>(rows); i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
-  return order;
-}
-
 class Trainer {
  public:
   Trainer(const Shape& shape, const Dataset& data, const Dataset& validation, const NetworkOptions& options,
@@ -357,7 +310,10 @@ class Trainer {
   double train_epoch() {
     const State start = state_;
     ++state_.epoch;
-    const auto order = shuffled(data_.rows, training_.seed, state_.epoch);
+    // Stream 0 initialises the weights, stream e shuffles epoch e (from 1), and stream e * 2^32 + b drops out
+    // units in its block b.
+    Random random(training_.seed, state_.epoch);
+    const auto order = shuffled(data_.rows, random);
     const std::size_t batches = (data_.rows + options_.batch - 1) / options_.batch;
     double loss = 0;
     for (std::size_t batch = 0; batch < batches; ++batch) {

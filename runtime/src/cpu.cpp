@@ -22,11 +22,12 @@ uint32_t cpu_of_baseline() {
   uint32_t kept, unused;
   __asm__("xgetbv" : "=a"(kept), "=d"(unused) : "c"(0));
   const bool keeps_ymm = (kept & 0x06) == 0x06, keeps_zmm = (kept & 0xe6) == 0xe6;
-  const bool popcnt = (c & bit_POPCNT) != 0;
+  const bool popcnt = (c & bit_POPCNT) != 0, fused = (c & bit_FMA) != 0 && (c & bit_F16C) != 0;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return found;
-  if (keeps_ymm && popcnt && (b & bit_AVX2) != 0) found |= TONEARM_CPU_AVX2;
+  if (keeps_ymm && popcnt && fused && (b & bit_AVX2) != 0) found |= TONEARM_CPU_AVX2;
   const uint32_t wide = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_BMI2;
-  if (keeps_zmm && popcnt && (b & wide) == wide && (c & bit_AVX512VBMI) != 0) found |= TONEARM_CPU_AVX512;
+  const uint32_t narrow = bit_AVX512VBMI | bit_AVX512VNNI;
+  if (keeps_zmm && popcnt && (b & wide) == wide && (c & narrow) == narrow) found |= TONEARM_CPU_AVX512;
   return found;
 }
 

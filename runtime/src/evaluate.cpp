@@ -4,8 +4,10 @@
 
 #include "columns.h"
 #include "kernels.h"
+#include "network_kernels.h"
 #include "numbers.h"
 #include "program.h"
+#include "recurrent.h"
 
 namespace tonearm::runtime {
 
@@ -109,7 +111,7 @@ void run_feature(const FeatureView& feature, float* slots) {
 
 namespace {
 
-void activate(ActivationKind kind, float* values, uint32_t count) {
+void activate(ActivationKind kind, uint32_t cpu, float* values, uint32_t count) {
   switch (kind) {
     case ActivationKind::none:
       break;
@@ -118,10 +120,10 @@ void activate(ActivationKind kind, float* values, uint32_t count) {
       for (uint32_t i = 0; i < count; ++i) values[i] = values[i] < 0 ? 0 : values[i];
       break;
     case ActivationKind::sigmoid:
-      for (uint32_t i = 0; i < count; ++i) values[i] = sigmoid(values[i]);
+      network_kernels(cpu).activate(tonearm_sigmoid, values, count);
       break;
     case ActivationKind::tanh:
-      for (uint32_t i = 0; i < count; ++i) values[i] = tanh(values[i]);
+      network_kernels(cpu).activate(tonearm_tanh, values, count);
       break;
     case ActivationKind::softmax: {
       float largest = values[0];
@@ -155,32 +157,38 @@ void clear_padding(const TreesView& trees, uint8_t* slices) {
 
 }  // namespace
 
-void run_operator(const OperatorView& op, float* slots, uint8_t* slices) {
+void run_operator(const OperatorView& op, float* slots, uint8_t* work) {
   const float* in = slots + op.input;
   float* out = slots + op.output;
   switch (op.type) {
     case OperatorType::affine:
-      for (uint32_t i = 0; i < op.output_count; ++i)
-        out[i] = dot(op.affine.weights + static_cast<size_t>(i) * op.input_count, in, op.input_count) +
-                 op.affine.bias[i];
-      activate(op.affine.activation, out, op.output_count);
+      network_kernels(op.affine.cpu)
+          .dense(op.affine.weights, op.affine.bias, in, op.input_count, op.output_count, out);
+      activate(op.affine.activation, op.affine.cpu, out, op.output_count);
       break;
     case OperatorType::branching_trees:
     case OperatorType::symmetric_trees: {
       const auto sum = op.type == OperatorType::branching_trees ? sum_branching : sum_symmetric;
       const uint32_t trees = op.trees.trees / op.output_count;
-      bin_inputs(op.trees, in, 0, op.trees.axes, slices);
-      bin_categories(op.trees, in, slices);
+      bin_inputs(op.trees, in, 0, op.trees.axes, work);
+      bin_categories(op.trees, in, work);
       for (uint32_t k = 0; k < op.output_count; ++k)
-        out[k] = op.trees.base[k] + op.trees.scale * sum(op.trees, slices, k * trees, trees);
+        out[k] = op.trees.base[k] + op.trees.scale * sum(op.trees, work, k * trees, trees);
       break;
     }
     case OperatorType::block_trees:
-      clear_padding(op.trees, slices);
-      bin_inputs(op.trees, in, 0, op.trees.axes, slices);
-      bin_categories(op.trees, in, slices);
-      sum_blocks(op.trees, slices, op.output_count, out);
+      clear_padding(op.trees, work);
+      bin_inputs(op.trees, in, 0, op.trees.axes, work);
+      bin_categories(op.trees, in, work);
+      sum_blocks(op.trees, work, op.output_count, out);
       for (uint32_t k = 0; k < op.output_count; ++k) out[k] = op.trees.base[k] + op.trees.scale * out[k];
+      break;
+    case OperatorType::quantized_affine:
+      run_quantized_affine(op, in, out, work);
+      activate(op.quantized.activation, op.quantized.cpu, out, op.output_count);
+      break;
+    case OperatorType::recurrent:
+      run_recurrent_row(op, in, out, work);
       break;
     case OperatorType::calibrate:
       for (uint32_t i = 0; i < op.output_count; ++i)
@@ -248,6 +256,10 @@ float evaluate_golden(const tonearm_model& model, const Plan& plan, void* scratc
 }  // namespace
 
 uint32_t shared_bytes(const OperatorView& op) {
+  if (op.type == OperatorType::quantized_affine)
+    return quantized_work_bytes(op.quantized.format, op.input_count, op.output_count);
+  if (op.type == OperatorType::recurrent)
+    return static_cast<uint32_t>(recurrent_work_bytes(recurrent_size(op.recurrent), op.recurrent.steps));
   if (!is_ensemble(op)) return 0;
   const uint32_t slices =
       op.type == OperatorType::block_trees ? padded_slices(op.trees.slices) : (op.trees.slices + 3) / 4 * 4;

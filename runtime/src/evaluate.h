@@ -14,14 +14,15 @@ uint32_t category_index(float value, uint32_t count);
 /// Runs an encoder that has no state and needs no session.
 void run_feature(const FeatureView& feature, float* slots);
 
-/// Runs an operator; the inputs of trees are binned into `slices`.
-void run_operator(const OperatorView& op, float* slots, uint8_t* slices);
+/// Runs an operator that needs no session, in `work`, where trees have their binned inputs and networks their
+/// sums: 4-byte aligned, with shared_bytes().
+void run_operator(const OperatorView& op, float* slots, uint8_t* work);
 
 /// Of an operator of a session model's candidate part: does what all candidates share, into `shared`, and
 /// then what each needs. `shared` has tree_scratch_bytes and is 4-byte aligned.
 void share_operator(const OperatorView& op, const float* slots, uint8_t* shared);
 void run_shared_operator(const OperatorView& op, float* slots, uint8_t* shared);
-/// Bytes of `shared` that an operator takes.
+/// Bytes of `shared` (or of `work`) that an operator takes.
 uint32_t shared_bytes(const OperatorView& op);
 
 tonearm_status check_scratch(const Plan& plan, const void* scratch, size_t size);

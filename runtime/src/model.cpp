@@ -8,6 +8,7 @@
 #include "crc32.h"
 #include "numbers.h"
 #include "program.h"
+#include "recurrent.h"
 
 // The verifier and the checks below leave nothing to assert, and assert() would pull in stdio.
 #define FLATBUFFERS_ASSERT(condition) ((void)(condition))
@@ -36,6 +37,30 @@ void store_plan(tonearm_model& model, const Plan& plan) { memcpy(model.private_s
 
 const fb::Model& root_of(const tonearm_model& model) {
   return *static_cast<const fb::Model*>(model.private_root);
+}
+
+template <typename T>
+const T* data_of(const Vector<T>* vector) {
+  return vector == nullptr ? nullptr : vector->data();
+}
+
+RecurrentLayerView layer_view(const fb::RecurrentLayer& layer) {
+  RecurrentLayerView view;
+  view.level = layer.level();
+  view.backward = layer.backward();
+  view.cell = static_cast<CellKind>(layer.cell());
+  view.units = layer.units();
+  view.input_weights = layer.input_weights()->Data();
+  view.recurrent_weights = layer.recurrent_weights()->Data();
+  view.bias = data_of(layer.bias());
+  view.recurrent_bias = data_of(layer.recurrent_bias());
+  view.bias_codes = data_of(layer.bias_codes());
+  view.recurrent_bias_codes = data_of(layer.recurrent_bias_codes());
+  view.input_multipliers = data_of(layer.input_multipliers());
+  view.recurrent_multipliers = data_of(layer.recurrent_multipliers());
+  view.input_shift = layer.input_shift();
+  view.recurrent_shift = layer.recurrent_shift();
+  return view;
 }
 
 /// Checks the meaning of a blob whose structure has been verified. The first rule that does not hold is
@@ -74,15 +99,18 @@ class Checker {
       plan.first_context_feature = first_feature_[1];
       plan.first_candidate_feature = first_feature_[2];
       plan.first_candidate_operator = first_operator_[2];
-      if (!limit("features", "a session of at most 1 MB", no_index, state_elements_, max_session_elements))
+      const uint64_t elements = state_elements_ + recurrent_elements_;
+      if (!limit("features", "a session of at most 1 MB", no_index, elements, max_session_elements))
         return false;
-      plan.session_bytes =
-          static_cast<uint32_t>((session_header_bytes + (uint64_t{columns} + state_elements_) * 4));
-      const uint64_t scratch = uint64_t{frontier_} * 4 + tree_bytes_ + plan.session_bytes;
+      plan.session_bytes = static_cast<uint32_t>((session_header_bytes + (uint64_t{columns} + elements) * 4));
+      plan.recurrent_elements = static_cast<uint32_t>(recurrent_elements_);
+      const uint64_t scratch = uint64_t{frontier_} * 4 + work_bytes_ + plan.session_bytes;
       if (!limit("operators", "a scratch below 256 MB", no_index, scratch, max_scratch_bytes)) return false;
       plan.scratch_bytes = static_cast<uint32_t>(scratch);
     } else {
-      plan.scratch_bytes = frontier_ * 4 + (slices_ + 3) / 4 * 4;
+      const uint64_t scratch = uint64_t{frontier_} * 4 + (most_work_ + 3) / 4 * 4;
+      if (!limit("operators", "a scratch below 256 MB", no_index, scratch, max_scratch_bytes)) return false;
+      plan.scratch_bytes = static_cast<uint32_t>(scratch);
     }
     const fb::MemoryPlan& memory = *model.memory();
     return limit("output", "at least one slot", no_index, plan.output_count - 1u, max_slots) &&
@@ -416,12 +444,16 @@ class Checker {
                static_cast<uint32_t>(fb::Phase::MAX)) ||
         !known("operator.kind", i, static_cast<uint32_t>(op.kind_type()),
                static_cast<uint32_t>(fb::OperatorKind::MAX)) ||
+        (op.kind_type() == fb::OperatorKind::Recurrent &&
+         !known("recurrent.sequence", i, static_cast<uint32_t>(op.kind_as_Recurrent()->sequence()),
+                static_cast<uint32_t>(fb::Sequence::MAX))) ||
         !limit("operator", "at least one input", i, in - 1u, max_slots) ||
         !at_most("operator", "inputs are slots that have been written before", i,
                  uint64_t{op.input_offset()} + in, frontier_) ||
         (session_ &&
          (!limit("operator.phase", "context or candidate", i, static_cast<uint32_t>(op.phase()) - 1u, 2) ||
-          !readable("operator", i, op.input_offset(), in, static_cast<PhaseKind>(op.phase())))) ||
+          !readable("operator", i, op.input_offset(), in,
+                    over_session(op) ? PhaseKind::history : static_cast<PhaseKind>(op.phase())))) ||
         !output("operator", i, op.output_offset(), out))
       return false;
     if (session_) {
@@ -462,10 +494,262 @@ class Checker {
       }
       case fb::OperatorKind::BlockTrees:
         return blocks(*op.kind_as_BlockTrees(), in, out, i);
+      case fb::OperatorKind::QuantizedAffine:
+        return quantized_affine(*op.kind_as_QuantizedAffine(), in, out, i);
+      case fb::OperatorKind::Recurrent:
+        return recurrent(*op.kind_as_Recurrent(), op, i);
       case fb::OperatorKind::NONE:
         break;
     }
     return fail(TONEARM_INVALID, "operator.kind", "is present", i, no_index, 0, 1);
+  }
+
+  static bool over_session(const fb::Operator& op) {
+    return op.kind_type() == fb::OperatorKind::Recurrent &&
+           op.kind_as_Recurrent()->sequence() == fb::Sequence::Session;
+  }
+
+  /// Of an operator that needs so many bytes beside the slots.
+  void needs_work(uint64_t bytes) {
+    bytes = (bytes + 3) / 4 * 4;
+    most_work_ = bytes > most_work_ ? bytes : most_work_;
+    work_bytes_ += bytes;
+  }
+
+  /// The input codes' factors: normal numbers, so that nothing is flushed, and what is, would have code 0.
+  bool factors(const char* part, const Vector<float>* factors, uint32_t i) {
+    for (uint32_t j = 0; j < size_of(factors); ++j) {
+      const uint32_t bits = float_bits(factors->Get(j));
+      if (bits < 0x00800000u || bits > 0x7149f2cau)
+        return fail(TONEARM_INVALID, part, "a positive normal number up to 1e30", i, j, bits, 0x7149f2ca);
+    }
+    return true;
+  }
+
+  /// The weights of a matrix: all there, finite, and 0 where columns are filled up.
+  bool matrix(const char* part, const Vector<uint8_t>& weights, WeightKind format, uint32_t gates,
+              uint32_t panels, uint32_t columns, uint32_t i) {
+    return aligned(part, i, &weights) &&
+           equal(part, "the bytes of all panels", i, weights.size(),
+                 matrix_bytes(format, gates, panels, columns)) &&
+           matrix_values(part, weights.Data(), format, gates, panels, columns, i);
+  }
+
+  bool matrix_values(const char* part, const uint8_t* weights, WeightKind format, uint32_t gates,
+                     uint32_t panels, uint32_t columns, uint32_t i) {
+    const uint64_t bytes = matrix_bytes(format, gates, panels, columns);
+    const uint32_t tile = gates * panel_units, fours = (columns + 3) / 4;
+    if (format == WeightKind::int8) {
+      for (uint64_t b = 0; b < bytes; ++b) {
+        if (weights[b] == 0)
+          return fail(TONEARM_INVALID, part, "codes from -127 to 127, plus 128", i, static_cast<uint32_t>(b),
+                      0, 1);
+        if (columns % 4 != 0 && b / 4 / tile % fours == fours - 1 && b % 4 >= columns % 4 &&
+            weights[b] != 128)
+          return fail(TONEARM_INVALID, part, "128 behind the last column", i, static_cast<uint32_t>(b),
+                      weights[b], 128);
+      }
+      return true;
+    }
+    const uint32_t width = format == WeightKind::float16 ? 2 : 4;
+    for (uint64_t b = 0; b < bytes; b += width) {
+      uint32_t bits = 0;
+      memcpy(&bits, weights + b, width);
+      const bool in_range =
+          width == 2 ? (bits & 0x7c00) != 0x7c00 : (bits & 0x7fffffff) <= 0x49742400;  // the bits of 1e6
+      if (!in_range)
+        return fail(TONEARM_INVALID, part, "finite, and at most 1e6", i, static_cast<uint32_t>(b / width),
+                    bits, 0x49742400);
+    }
+    return true;
+  }
+
+  bool weight_format(const char* part, fb::WeightFormat format, uint32_t i) {
+    return known(part, i, static_cast<uint32_t>(format), static_cast<uint32_t>(fb::WeightFormat::MAX));
+  }
+
+  bool quantized_affine(const fb::QuantizedAffine& affine, uint32_t in, uint32_t out, uint32_t i) {
+    if (!weight_format("quantized.format", affine.format(), i) ||
+        !limit("quantized.format", "Float16 or Int8", i, static_cast<uint32_t>(affine.format()) - 1u, 2))
+      return false;
+    const auto format = static_cast<WeightKind>(affine.format());
+    const bool codes = format == WeightKind::int8;
+    needs_work(quantized_work_bytes(format, in, out));
+    return known("quantized.activation", i, static_cast<uint32_t>(affine.activation()),
+                 static_cast<uint32_t>(fb::Activation::MAX)) &&
+           matrix("quantized.weights", *affine.weights(), format, 1, panels_of(out), in, i) &&
+           equal("quantized.bias", "one per output", i, affine.bias()->size(), out) &&
+           equal("quantized.input_factors", "one per input of codes", i, size_of(affine.input_factors()),
+                 codes ? in : 0) &&
+           equal("quantized.scales", "one per output of codes", i, size_of(affine.scales()),
+                 codes ? out : 0) &&
+           aligned("quantized.bias", i, affine.bias()) &&
+           aligned("quantized.input_factors", i, affine.input_factors()) &&
+           aligned("quantized.scales", i, affine.scales()) && finite("quantized.bias", i, affine.bias()) &&
+           finite("quantized.scales", i, affine.scales()) &&
+           factors("quantized.input_factors", affine.input_factors(), i);
+  }
+
+  bool recurrent(const fb::Recurrent& recurrent, const fb::Operator& op, uint32_t i) {
+    const uint32_t in = op.input_length(), steps = recurrent.steps(), layers = recurrent.layers()->size();
+    const bool session = recurrent.sequence() == fb::Sequence::Session;
+    if (!weight_format("recurrent.format", recurrent.format(), i) ||
+        !limit("recurrent.layers", "from 1 to 16", i, layers - 1u, 16))
+      return false;
+    if (session) {
+      if (!of_session_sequence(recurrent, op, i)) return false;
+    } else if (!limit("recurrent.steps", "at least one", i, steps - 1u, max_slots) ||
+               !equal("recurrent.padded", "only over a session", i, recurrent.padded(), false) ||
+               !equal("operator", "as many inputs in each step", i,
+                      (in - (recurrent.lengths() ? 1 : 0)) % steps, 0)) {
+      return false;
+    }
+    const auto format = static_cast<WeightKind>(recurrent.format());
+    const uint32_t width = session ? in : (in - (recurrent.lengths() ? 1 : 0)) / steps;
+    const bool codes = format == WeightKind::int8;
+    if (!limit("operator", "a step has at least one input", i, width - 1u, max_slots) ||
+        ((codes || size_of(recurrent.input_factors()) > 0) &&
+         !equal("recurrent.input_factors", "one per input of a step", i, size_of(recurrent.input_factors()),
+                width)) ||
+        !aligned("recurrent.input_factors", i, recurrent.input_factors()) ||
+        !factors("recurrent.input_factors", recurrent.input_factors(), i) ||
+        !(is_finite(recurrent.padding()) || fail(TONEARM_INVALID, "recurrent.padding", "finite", i, no_index,
+                                                 float_bits(recurrent.padding()), 0x7f800000)))
+      return false;
+    RecurrentSize size;
+    uint32_t below = width;
+    bool backward = false;
+    for (uint32_t n = 0; n < layers; ++n) {
+      const fb::RecurrentLayer& layer = *recurrent.layers()->Get(n);
+      const bool next = layer.level() == size.levels;
+      if (next) below = n == 0 ? width : size.width;
+      // A level's backward layer follows on its forward one.
+      if (!(next || (layer.level() + 1u == size.levels && layer.backward() && !backward)))
+        return fail(TONEARM_INVALID, "recurrent.layers",
+                    "by level, the forward layer before the backward one", i, n, layer.level(), size.levels);
+      backward = layer.backward();
+      if (steps == 0 && backward)
+        return fail(TONEARM_INVALID, "recurrent.steps", "above 0 where a layer is backward", i, n, 0, 1);
+      if (!recurrent_layer_values(layer, format, below, i)) return false;
+      size.add(layer_view(layer), format, below);
+    }
+    const uint64_t outputs = uint64_t{size.width} * (recurrent.all_steps() ? steps : 1);
+    needs_work(recurrent_work_bytes(size, steps));
+    if (session) recurrent_elements_ += state_elements(size, format, steps, width);
+    return equal("operator", "as many outputs as the highest level has", i, op.output_length(), outputs);
+  }
+
+  bool of_session_sequence(const fb::Recurrent& recurrent, const fb::Operator& op, uint32_t i) {
+    return (session_ || fail(TONEARM_INVALID, "recurrent.sequence", "Row, in a model without session", i,
+                             no_index, 1, 0)) &&
+           equal("operator.phase", "context, of what reads the session", i, static_cast<uint32_t>(op.phase()),
+                 static_cast<uint32_t>(fb::Phase::Context)) &&
+           equal("recurrent.all_steps", "only over a row", i, recurrent.all_steps(), false) &&
+           equal("recurrent.lengths", "only over a row", i, recurrent.lengths(), false) &&
+           (!recurrent.padded() || limit("recurrent.steps", "at least one where they are padded", i,
+                                         recurrent.steps() - 1u, max_slots));
+  }
+
+  bool recurrent_layer_values(const fb::RecurrentLayer& layer, WeightKind format, uint32_t inputs,
+                              uint32_t i) {
+    if (!known("recurrent.cell", i, static_cast<uint32_t>(layer.cell()),
+               static_cast<uint32_t>(fb::Cell::MAX)) ||
+        !limit("recurrent.units", "from 1 to 4096", i, layer.units() - 1u, 4096))
+      return false;
+    const auto cell = static_cast<CellKind>(layer.cell());
+    const uint32_t gates = gates_of(cell), panels = panels_of(layer.units()),
+                   rows = gates * panels * panel_units;
+    const uint32_t gated = cell == CellKind::gru ? panels * panel_units : 0;
+    const bool codes = format == WeightKind::int8;
+    if (!matrix("recurrent.input_weights", *layer.input_weights(), format, gates, panels, inputs, i))
+      return false;
+    if (cell == CellKind::gru_reset_before) {
+      const char* part = "recurrent.recurrent_weights";
+      const uint64_t first = matrix_bytes(format, 2, panels, layer.units());
+      const uint64_t second = matrix_bytes(format, 1, panels, layer.units());
+      if (!aligned(part, i, layer.recurrent_weights()) ||
+          !equal(part, "the bytes of all panels", i, layer.recurrent_weights()->size(), first + second) ||
+          !matrix_values(part, layer.recurrent_weights()->Data(), format, 2, panels, layer.units(), i) ||
+          !matrix_values(part, layer.recurrent_weights()->Data() + first, format, 1, panels, layer.units(),
+                         i))
+        return false;
+    } else if (!matrix("recurrent.recurrent_weights", *layer.recurrent_weights(), format, gates, panels,
+                       layer.units(), i)) {
+      return false;
+    }
+    if (codes && cell == CellKind::rnn_relu)
+      return fail(TONEARM_INVALID, "recurrent.cell", "one whose states are at most 1, of codes", i, no_index,
+                  1, 0);
+    const auto has = [&](const char* part, const auto* vector, uint32_t count) {
+      return equal(part, "one for each row, of this format", i, size_of(vector), count) &&
+             aligned(part, i, vector);
+    };
+    return has("recurrent.bias", layer.bias(), codes ? 0 : rows) &&
+           has("recurrent.recurrent_bias", layer.recurrent_bias(), codes ? 0 : gated) &&
+           has("recurrent.bias_codes", layer.bias_codes(), codes ? rows : 0) &&
+           has("recurrent.recurrent_bias_codes", layer.recurrent_bias_codes(), codes ? gated : 0) &&
+           has("recurrent.input_multipliers", layer.input_multipliers(), codes ? rows : 0) &&
+           has("recurrent.recurrent_multipliers", layer.recurrent_multipliers(), codes ? rows : 0) &&
+           bias_values("recurrent.bias", layer.bias(), i) &&
+           bias_values("recurrent.recurrent_bias", layer.recurrent_bias(), i) &&
+           (!codes || code_values(layer, gates, panels, inputs, i));
+  }
+
+  bool bias_values(const char* part, const Vector<float>* bias, uint32_t i) {
+    for (uint32_t n = 0; n < size_of(bias); ++n)
+      if ((float_bits(bias->Get(n)) & 0x7fffffff) > 0x49742400)
+        return fail(TONEARM_INVALID, part, "finite, and at most 1e6", i, n, float_bits(bias->Get(n)),
+                    0x49742400);
+    return true;
+  }
+
+  /// The argument of a gate never overflows: its three parts stay below 2^29.
+  bool code_values(const fb::RecurrentLayer& layer, uint32_t gates, uint32_t panels, uint32_t inputs,
+                   uint32_t i) {
+    constexpr int32_t bound = 1 << 29;
+    const auto small = [&](const char* part, const Vector<int32_t>* codes) {
+      for (uint32_t n = 0; n < size_of(codes); ++n)
+        if (codes->Get(n) >= bound || codes->Get(n) <= -bound)
+          return fail(TONEARM_INVALID, part, "below 2^29", i, n, static_cast<uint32_t>(codes->Get(n)), bound);
+      return true;
+    };
+    if (!limit("recurrent.input_shift", "from 1 to 46", i, layer.input_shift() - 1u, 46) ||
+        !limit("recurrent.recurrent_shift", "from 1 to 46", i, layer.recurrent_shift() - 1u, 46) ||
+        !small("recurrent.bias_codes", layer.bias_codes()) ||
+        !small("recurrent.recurrent_bias_codes", layer.recurrent_bias_codes()))
+      return false;
+    const auto row_of = [&](uint32_t matrix_gates, uint32_t first_gate, uint32_t r) {
+      const uint32_t tile = matrix_gates * panel_units;
+      return (r / tile * gates + first_gate) * panel_units + r % tile;
+    };
+    const auto bounded = [&](const char* part, const uint8_t* weights, uint32_t matrix_gates,
+                             uint32_t first_gate, uint32_t columns, const Vector<int32_t>& multipliers,
+                             uint32_t shift) {
+      const uint32_t tile = matrix_gates * panel_units, fours = (columns + 3) / 4;
+      for (uint32_t r = 0; r < tile * panels; ++r) {
+        const uint8_t* row = weights + (size_t{r / tile} * fours * tile + r % tile) * 4;
+        uint64_t sum = 0;
+        for (uint32_t q = 0; q < fours; ++q, row += size_t{4} * tile)
+          for (uint32_t b = 0; b < 4; ++b) sum += row[b] < 128 ? 128u - row[b] : row[b] - 128u;
+        const uint32_t place = row_of(matrix_gates, first_gate, r);
+        const int64_t multiplier = multipliers.Get(place);
+        const uint64_t largest =
+            sum * 127 * static_cast<uint64_t>(multiplier < 0 ? -multiplier : multiplier) >> shift;
+        if (largest >= bound)
+          return fail(TONEARM_INVALID, part, "no gate's argument overflows", i, place, largest, bound);
+      }
+      return true;
+    };
+    const Vector<int32_t>& recurrent = *layer.recurrent_multipliers();
+    const uint8_t* weights = layer.recurrent_weights()->Data();
+    const uint32_t shift = layer.recurrent_shift();
+    const char* part = "recurrent.recurrent_multipliers";
+    const bool reset_before = layer.cell() == fb::Cell::GruResetBefore;
+    return bounded("recurrent.input_multipliers", layer.input_weights()->Data(), gates, 0, inputs,
+                   *layer.input_multipliers(), layer.input_shift()) &&
+           bounded(part, weights, reset_before ? 2 : gates, 0, layer.units(), recurrent, shift) &&
+           (!reset_before || bounded(part, weights + matrix_bytes(WeightKind::int8, 2, panels, layer.units()),
+                                     1, 2, layer.units(), recurrent, shift));
   }
 
   /// Interpolation divides by the distance of two points: it must neither overflow nor be flushed to 0.
@@ -519,7 +803,7 @@ class Checker {
       }
     }
     if (!categories(inputs, in, i, slices) || !pivots(inputs, i)) return false;
-    slices_ = slices > slices_ ? slices : slices_;
+    most_work_ = slices > most_work_ ? slices : most_work_;
     if (!limit("trees.inputs", "at most 65535 slices", i, slices, 65536)) return false;
     return session_ ? context_axes(inputs, slices, i)
                     : equal("trees.inputs.context_axes", "none in a model without session", i,
@@ -735,7 +1019,7 @@ class Checker {
                uint64_t{begin.Get(count)} * node_bytes) ||
         !leaves(trees, count, leaf_begin.Get(count), out, i) || !context_trees(trees, count, out, i))
       return false;
-    tree_bytes_ += tree_scratch_bytes(slices, 0);
+    work_bytes_ += tree_scratch_bytes(slices, 0);
     switch (trees.node_format()) {
       case fb::NodeFormat::Node4:
         return nodes<uint8_t>(trees, node_bytes, slices, i);
@@ -774,7 +1058,7 @@ class Checker {
           return fail(TONEARM_INVALID, "trees.splits", "levels of context axes come first", i, place,
                       splits.Get(place), trees.inputs()->context_slices());
       }
-    tree_bytes_ += tree_scratch_bytes(slices, count);
+    work_bytes_ += tree_scratch_bytes(slices, count);
     return leaves(trees, count, uint64_t{count} << depth, out, i) && context_trees(trees, count, out, i);
   }
 
@@ -791,8 +1075,8 @@ class Checker {
         !equal("trees.context_trees", "a multiple of 16", i, shared % 16, 0) ||
         !context_trees(trees, count, out, i))
       return false;
-    slices_ = padded_slices(slices) > slices_ ? padded_slices(slices) : slices_;
-    tree_bytes_ += block_scratch_bytes(slices, depth > 0 ? count : 0);
+    most_work_ = padded_slices(slices) > most_work_ ? padded_slices(slices) : most_work_;
+    work_bytes_ += block_scratch_bytes(slices, depth > 0 ? count : 0);
 
     // Runs: the trees of each output, or the context trees and the others.
     const uint32_t runs = shared > 0 ? 2 : out;
@@ -915,15 +1199,15 @@ class Checker {
 
   const uint8_t* blob_;
   tonearm_diagnostic& diagnostic_;
-  uint32_t frontier_ = 0;  // the first slot not yet written
-  uint32_t slices_ = 0;    // of the largest ensemble, padded where it is in blocks
+  uint32_t frontier_ = 0;   // the first slot not yet written
+  uint64_t most_work_ = 0;  // bytes that an operator needs beside the slots, at most
   // Of a session model:
   bool session_ = false, leaky_ = false;
   uint32_t columns_ = 0, first_now_ = 0, first_end_ = 0;
   uint32_t end_[slot_kinds] = {};                            // the slots of each kind end here
   uint32_t first_feature_[3] = {}, first_operator_[3] = {};  // of each phase
   uint32_t input_ = 0;                                       // the first slot of the operator at hand
-  uint64_t state_elements_ = 0, tree_bytes_ = 0;
+  uint64_t state_elements_ = 0, recurrent_elements_ = 0, work_bytes_ = 0;
 };
 
 tonearm_status report(tonearm_diagnostic& diagnostic, tonearm_status status, const char* part,
@@ -962,7 +1246,7 @@ uint32_t chosen_cpu(uint32_t allowed) {
 }
 
 tonearm_status open(tonearm_model& model, const uint8_t* blob, size_t size, bool skip_crc, uint32_t cpu,
-                    tonearm_diagnostic& diagnostic) {
+                    uint32_t session_limit, tonearm_diagnostic& diagnostic) {
   if (reinterpret_cast<uintptr_t>(blob) % 4 != 0)
     return report(diagnostic, TONEARM_MISALIGNED, "blob", "its address is a multiple of 4",
                   reinterpret_cast<uintptr_t>(blob) % 4, 0);
@@ -994,7 +1278,6 @@ tonearm_status open(tonearm_model& model, const uint8_t* blob, size_t size, bool
     return report(diagnostic, TONEARM_MALFORMED, "model", "every offset leads to what it should", size, size);
 
   Plan plan{};
-  plan.blob_bytes = static_cast<uint32_t>(size);
   if (!Checker(blob, diagnostic).model(*root, plan)) return diagnostic.status;
 
   if (!skip_crc) {
@@ -1007,6 +1290,9 @@ tonearm_status open(tonearm_model& model, const uint8_t* blob, size_t size, bool
     if (crc != root->crc32())
       return report(diagnostic, TONEARM_CORRUPT, "crc32", "the checksum of the bytes", root->crc32(), crc);
   }
+  if (session_limit != 0 && plan.session_bytes > session_limit)
+    return report(diagnostic, TONEARM_SESSION_TOO_SMALL, "memory.session_bytes",
+                  "at most options.session_limit", plan.session_bytes, session_limit);
   plan.model_id = root->crc32();
   plan.cpu = chosen_cpu(cpu);
   model.private_blob = blob;
@@ -1191,12 +1477,44 @@ OperatorView operator_at(const tonearm_model& model, uint32_t index) {
       view.trees.block_nodes = trees.block_nodes() == nullptr ? nullptr : trees.block_nodes()->Data();
       break;
     }
+    case fb::OperatorKind::QuantizedAffine: {
+      const fb::QuantizedAffine& affine = *op.kind_as_QuantizedAffine();
+      view.type = OperatorType::quantized_affine;
+      view.quantized = {static_cast<WeightKind>(affine.format()),
+                        static_cast<ActivationKind>(affine.activation()),
+                        cpu_of(model),
+                        affine.weights()->Data(),
+                        affine.bias()->data(),
+                        data_of(affine.input_factors()),
+                        data_of(affine.scales())};
+      break;
+    }
+    case fb::OperatorKind::Recurrent: {
+      const fb::Recurrent& recurrent = *op.kind_as_Recurrent();
+      const uint32_t steps = recurrent.steps();
+      view.type = OperatorType::recurrent;
+      view.recurrent.session = recurrent.sequence() == fb::Sequence::Session;
+      view.recurrent.padded = recurrent.padded();
+      view.recurrent.all_steps = recurrent.all_steps();
+      view.recurrent.lengths = recurrent.lengths();
+      view.recurrent.format = static_cast<WeightKind>(recurrent.format());
+      view.recurrent.steps = steps;
+      view.recurrent.padding = recurrent.padding();
+      view.recurrent.width = view.recurrent.session
+                                 ? view.input_count
+                                 : (view.input_count - (recurrent.lengths() ? 1 : 0)) / steps;
+      view.recurrent.layers = recurrent.layers()->size();
+      view.recurrent.cpu = cpu_of(model);
+      view.recurrent.input_factors = data_of(recurrent.input_factors());
+      view.recurrent.table = &recurrent;
+      break;
+    }
     case fb::OperatorKind::NONE:
     case fb::OperatorKind::Affine: {
       const fb::Affine& affine = *op.kind_as_Affine();
       view.type = OperatorType::affine;
       view.affine = {affine.weights()->data(), affine.bias()->data(),
-                     static_cast<ActivationKind>(affine.activation())};
+                     static_cast<ActivationKind>(affine.activation()), cpu_of(model)};
       break;
     }
     case fb::OperatorKind::BranchingTrees: {
@@ -1232,6 +1550,10 @@ OperatorView operator_at(const tonearm_model& model, uint32_t index) {
     }
   }
   return view;
+}
+
+RecurrentLayerView recurrent_layer(const RecurrentView& view, uint32_t index) {
+  return layer_view(*static_cast<const fb::Recurrent*>(view.table)->layers()->Get(index));
 }
 
 GoldenView golden_of(const tonearm_model& model) {
@@ -1275,7 +1597,10 @@ tonearm_status tonearm_model_open(tonearm_model* model, const void* blob, size_t
            sizeof *options);
   else
     open(*model, static_cast<const uint8_t*>(blob), size, options != nullptr && options->skip_crc != 0,
-         options != nullptr && options->struct_size >= sizeof *options ? options->cpu : 0, found);
+         options != nullptr && options->struct_size >= offsetof(tonearm_open_options, session_limit)
+             ? options->cpu
+             : 0,
+         options != nullptr && options->struct_size >= sizeof *options ? options->session_limit : 0, found);
   if (diagnostic != nullptr) hand_out(diagnostic, found);
   return found.status;
 }
@@ -1297,7 +1622,7 @@ tonearm_status tonearm_model_info(const tonearm_model* model, tonearm_info* info
   filled.outputs = plan.output_count;
   filled.scratch_bytes = plan.scratch_bytes;
   filled.session_bytes = root.memory()->session_bytes();
-  filled.blob_bytes = plan.blob_bytes;
+  filled.blob_bytes = root.file_bytes();
   filled.golden_rows = plan.golden_rows;
   filled.format_major = root.format_major();
   filled.format_minor = root.format_minor();

@@ -76,7 +76,15 @@ inline uint32_t state_size(const FeatureView& feature) {
   }
 }
 
-enum class OperatorType : uint8_t { affine, branching_trees, symmetric_trees, calibrate, block_trees };
+enum class OperatorType : uint8_t {
+  affine,
+  branching_trees,
+  symmetric_trees,
+  calibrate,
+  block_trees,
+  quantized_affine,
+  recurrent
+};
 enum class ActivationKind : uint8_t { none, relu, sigmoid, tanh, softmax };
 enum class NodeKind : uint8_t { node4, node6, node8, node12 };
 enum class LeafKind : uint8_t { float32, int16, palette8, palette16 };
@@ -85,6 +93,7 @@ struct AffineView {
   const float* weights;
   const float* bias;
   ActivationKind activation;
+  uint32_t cpu;
 };
 
 /// Bulk arrays of the blob are only as aligned as the blob itself, so multi-byte elements of byte arrays
@@ -126,6 +135,56 @@ struct CalibrateView {
   uint32_t points;
 };
 
+enum class WeightKind : uint8_t { float32, float16, int8 };
+
+struct QuantizedAffineView {
+  WeightKind format;
+  ActivationKind activation;
+  uint32_t cpu;
+  const uint8_t* weights;
+  const float* bias;
+  const float* input_factors;  // int8
+  const float* scales;         // int8
+};
+
+enum class CellKind : uint8_t { rnn, rnn_relu, lstm, gru, gru_reset_before };
+
+inline uint32_t gates_of(CellKind cell) {
+  return cell == CellKind::lstm ? 4 : cell == CellKind::rnn || cell == CellKind::rnn_relu ? 1 : 3;
+}
+
+/// The units of a panel; see WeightFormat in the schema.
+constexpr uint32_t panel_units = 16;
+constexpr uint32_t panels_of(uint32_t units) { return (units + panel_units - 1) / panel_units; }
+
+struct RecurrentLayerView {
+  uint32_t level;
+  bool backward;
+  CellKind cell;
+  uint32_t units;
+  const uint8_t* input_weights;
+  const uint8_t* recurrent_weights;
+  const float* bias;
+  const float* recurrent_bias;
+  const int32_t* bias_codes;
+  const int32_t* recurrent_bias_codes;
+  const int32_t* input_multipliers;
+  const int32_t* recurrent_multipliers;
+  uint32_t input_shift, recurrent_shift;
+};
+
+struct RecurrentView {
+  bool session, padded, all_steps, lengths;
+  WeightKind format;
+  uint32_t steps;  // 0: a session's steps are taken in one at a time
+  float padding;
+  uint32_t width;  // inputs of a step
+  uint32_t layers;
+  uint32_t cpu;
+  const float* input_factors;
+  const void* table;  // for recurrent_layer()
+};
+
 struct OperatorView {
   OperatorType type;
   PhaseKind phase;
@@ -135,12 +194,54 @@ struct OperatorView {
     AffineView affine;
     TreesView trees;
     CalibrateView calibrate;
+    QuantizedAffineView quantized;
+    RecurrentView recurrent;
   };
 };
 
+/// Layer `index` of a recurrent operator.
+RecurrentLayerView recurrent_layer(const RecurrentView& view, uint32_t index);
+
+/// What recurrent layers take, from their widths: counted layer by layer.
+struct RecurrentSize {
+  uint32_t widest_input = 0, widest_units = 0, most_rows = 0;  // units and rows filled up to panels
+  uint32_t width = 0, widest_level = 0;                        // outputs of the level at hand; of any level
+  uint32_t levels = 0;
+  uint64_t streamed = 0;  // elements of state where steps are taken in one at a time
+
+  void add(const RecurrentLayerView& layer, WeightKind format, uint32_t inputs) {
+    if (layer.level + 1 > levels) width = 0;
+    levels = layer.level + 1;
+    width += layer.units;
+    const uint32_t padded = panels_of(layer.units) * panel_units, rows = padded * gates_of(layer.cell);
+    const uint32_t vectors = layer.cell == CellKind::lstm ? 2 : 1;
+    widest_input = inputs > widest_input ? inputs : widest_input;
+    widest_units = padded > widest_units ? padded : widest_units;
+    most_rows = rows > most_rows ? rows : most_rows;
+    widest_level = width > widest_level ? width : widest_level;
+    streamed += vectors * (format == WeightKind::int8 ? (layer.units + 1u) / 2 : layer.units);
+  }
+};
+
+/// Elements of 4 bytes that a step takes in the ring of a session.
+constexpr uint32_t step_elements(WeightKind format, uint32_t width) {
+  return format == WeightKind::int8 ? (width + 3) / 4 : width;
+}
+/// Elements that an operator over the session keeps.
+inline uint64_t state_elements(const RecurrentSize& size, WeightKind format, uint32_t steps, uint32_t width) {
+  return steps == 0 ? size.streamed : 1 + uint64_t{steps} * step_elements(format, width) + size.width;
+}
+/// Bytes of work: the steps' inputs, two levels' outputs, sums of the gates for every step, those of the
+/// recurrent products, and three vectors of units, all of 4-byte elements.
+inline uint64_t recurrent_work_bytes(const RecurrentSize& size, uint32_t steps) {
+  const uint64_t count = steps == 0 ? 1 : steps;
+  const uint64_t vector = size.widest_input > size.widest_level ? size.widest_input : size.widest_level;
+  return 4 * (count * (2 * ((vector + 3) / 4 * 4) + size.most_rows) + size.most_rows +
+              uint64_t{3} * size.widest_units);
+}
+
 /// Counts and places that every evaluation needs, kept in tonearm_model::private_state.
 struct Plan {
-  uint32_t blob_bytes;
   uint32_t columns;
   uint32_t category_end;  // behind the last column that is a category
   uint32_t features;
@@ -151,6 +252,7 @@ struct Plan {
   uint32_t golden_rows;
   // Of a session model. Columns come by source: Track, Now, Start, End; features and operators by phase.
   uint32_t session_bytes;
+  uint32_t recurrent_elements;  // of the session: those that recurrent operators keep, its last
   uint32_t model_id;
   uint32_t first_now, first_start, first_end;
   uint32_t first_context_feature, first_candidate_feature, first_candidate_operator;

@@ -7,6 +7,7 @@
 #include "crc32.h"
 #include "evaluate.h"
 #include "numbers.h"
+#include "recurrent.h"
 
 namespace tonearm::runtime {
 namespace {
@@ -172,7 +173,23 @@ void read_aggregate(const FeatureView& feature, const float* state, uint64_t tra
   }
 }
 
-/// Empties the aggregates: all of them, or those that do not outlive a session.
+/// What recurrent operators keep, the last of a session.
+uint32_t* recurrent_state(const Plan& plan, void* session) {
+  return static_cast<uint32_t*>(session) + plan.session_bytes / 4 - plan.recurrent_elements;
+}
+const uint32_t* recurrent_state(const Plan& plan, const void* session) {
+  return static_cast<const uint32_t*>(session) + plan.session_bytes / 4 - plan.recurrent_elements;
+}
+
+bool is_over_session(const OperatorView& op) {
+  return op.type == OperatorType::recurrent && op.recurrent.session;
+}
+uint32_t recurrent_elements(const OperatorView& op) {
+  const RecurrentView& view = op.recurrent;
+  return static_cast<uint32_t>(state_elements(recurrent_size(view), view.format, view.steps, view.width));
+}
+
+/// Empties the aggregates: all of them, or those that do not outlive a session; and what networks remember.
 void reset_aggregates(const tonearm_model& model, const Plan& plan, void* session, bool all) {
   float* state = row_of(session) + plan.columns;
   for (uint32_t i = plan.first_context_feature; i < plan.features; ++i) {
@@ -182,6 +199,7 @@ void reset_aggregates(const tonearm_model& model, const Plan& plan, void* sessio
       for (uint32_t n = 0; n < size; ++n) state[n] = empty_state(feature);
     state += size;
   }
+  memset(recurrent_state(plan, session), 0, plan.recurrent_elements * sizeof(float));
 }
 
 // ----------------------------------------------------------------------------------------- events
@@ -238,6 +256,16 @@ void end_track(const tonearm_model& model, const Plan& plan, void* session, Head
     if (!is_aggregate(feature.kind)) continue;
     update_aggregate(feature, header, slots, state);
     state += state_size(feature);
+  }
+  if (plan.recurrent_elements > 0) {
+    uint32_t* memory = recurrent_state(plan, session);
+    uint8_t* work = reinterpret_cast<uint8_t*>(slots + plan.slots);
+    for (uint32_t i = 0; i < plan.first_candidate_operator; ++i) {
+      const OperatorView op = operator_at(model, i);
+      if (!is_over_session(op)) continue;
+      take_step(op, slots + op.input, memory, work);
+      memory += recurrent_elements(op);
+    }
   }
   header.playing = 0;
   if (header.ended < UINT32_MAX) ++header.ended;
@@ -311,9 +339,13 @@ class Prediction {
     for (uint32_t i = 0; i < kept_features && plan_.first_candidate_feature + i < plan_.features; ++i)
       kept_features_[i] = feature_at(model_, plan_.first_candidate_feature + i);
     uint8_t* shared = shared_;
+    const uint32_t* memory = recurrent_state(plan_, session_);
     for (uint32_t i = 0; i < plan_.operators; ++i) {
       const OperatorView op = operator_at(model_, i);
-      if (i < plan_.first_candidate_operator) {
+      if (is_over_session(op)) {
+        read_outputs(op, begins_ ? nullptr : memory, slots_ + op.output, shared);
+        memory += recurrent_elements(op);
+      } else if (i < plan_.first_candidate_operator) {
         run_operator(op, slots_, shared);
       } else {
         share_operator(op, slots_, shared);

@@ -12,6 +12,7 @@
 
 #include "base/random.h"
 #include "emit/emit.h"
+#include "emit/networks.h"
 #include "evaluate/blob.h"
 
 namespace tonearm {
@@ -911,6 +912,112 @@ SampleModel session_block_sample(const std::string& name, unsigned depth, LeafFo
   return sample;
 }
 
+// --- Networks, which format 1.3 added ----------------------------------------------------------------
+
+using schema::Cell;
+using schema::WeightFormat;
+
+/// What a sample's network reads: columns scaled to small numbers. Also of the awkward rows, most of which
+/// are limited.
+std::uint16_t scaled_columns(schema::ModelT& model) {
+  schema::ScaleT scale;
+  scale.center = {0, 1, 1, -2};
+  scale.factor = {0.125f, 0.0625f, 0.5f, 0.25f};
+  return append_feature(model, {loudness, tempo, key, year}, 4, as<schema::EncoderUnion>(std::move(scale)));
+}
+
+SampleModel recurrent_sample(const std::string& name, const SampleLayers& layers, bool all_steps,
+                             bool lengths, std::uint64_t seed) {
+  Random random(seed);
+  SampleModel sample{name, empty_model(name), awkward_rows(24, {-10, 0, 2.5f, 1e-40f}, seed)};
+  if (layers.format != WeightFormat::Int8) sample.tolerance = 1e-6f;
+  const std::uint16_t first = scaled_columns(sample.model);
+  // States of relu, unlike all others, are as large as what comes in.
+  if (layers.cell == Cell::RnnRelu)
+    for (float& cell : sample.rows) cell = std::clamp(cell, -20.0f, 20.0f);
+  // The number of steps is made of the year, (year + 2) / 4.
+  if (lengths)
+    for (std::size_t at = year; at < sample.rows.size(); at += column_count) {
+      constexpr float years[] = {6, 2, 10, 4, -2, 30, missing, infinity, -8, 9};
+      sample.rows[at] = years[random.below(10)];
+    }
+  schema::RecurrentT recurrent = sample_recurrent(layers, random);
+  recurrent.steps = static_cast<std::uint16_t>((lengths ? 3 : 4) / layers.inputs);
+  recurrent.all_steps = all_steps;
+  recurrent.lengths = lengths;
+  append_recurrent(sample.model, std::move(recurrent), first, 4, Phase::Candidate);
+  return sample;
+}
+
+/// Two layers of codes or halves, with the last activation given.
+SampleModel quantized_sample(const std::string& name, WeightFormat format, schema::Activation activation,
+                             std::uint64_t seed) {
+  Random random(seed);
+  SampleModel sample{name, empty_model(name), awkward_rows(24, {-10, 0, 2.5f, 1e-40f}, seed)};
+  if (format != WeightFormat::Int8) sample.tolerance = 1e-6f;
+  schema::ModelT& model = sample.model;
+  model.missing_fill = {-8, 1, 2, 1};
+  // Nothing that makes halves infinite.
+  if (format != WeightFormat::Int8)
+    for (float& cell : sample.rows) cell = std::clamp(cell, -20.0f, 20.0f);
+  const std::uint16_t first = scaled_columns(model);
+  schema::QuantizedAffineT below = sample_quantized(format, 4, 18, random);
+  below.activation = schema::Activation::Tanh;
+  append_sample_operator(model, first, 4, 18, as<schema::OperatorKindUnion>(std::move(below)));
+  schema::QuantizedAffineT above = sample_quantized(format, 18, 3, random);
+  above.activation = activation;
+  append_sample_operator(model, model.output_offset, 18, 3, as<schema::OperatorKindUnion>(std::move(above)));
+  return sample;
+}
+
+/// What a session model's networks read of an ended track: the values of several features, one after the
+/// other.
+std::uint16_t add_steps(schema::ModelT& model, const SessionColumns& c) {
+  const std::uint16_t moods = add_feature(model, Phase::History, {c.mood}, 3, schema::OneHotT{});
+  const auto second = static_cast<std::uint16_t>(moods + 1), third = static_cast<std::uint16_t>(moods + 2);
+  return add_feature(model, Phase::History, {c.energy, c.skipped, c.seeks, moods, second, third}, 6,
+                     schema::IdentityT{});
+}
+
+/// Networks over the session: what they have made of the ended tracks is joined with a candidate in a dense
+/// layer. The states are outputs too.
+SampleModel session_network_sample(const std::string& name, WeightFormat format,
+                                   const std::vector<schema::RecurrentT>& networks, std::uint64_t seed) {
+  Random random(seed);
+  SampleModel sample{name, empty_session_model(name), {}, 0, sample_events(60, seed)};
+  if (format != WeightFormat::Int8) sample.tolerance = 1e-6f;
+  schema::ModelT& model = sample.model;
+  const SessionColumns c = add_session_columns(model);
+  model.missing_fill[c.energy] = 0.5f;
+  const std::uint16_t steps = add_steps(model, c);
+  add_feature(model, Phase::Context, {c.skipped}, 1, schema::TotalT{});
+  add_feature(model, Phase::Candidate, {c.energy}, 1, schema::IdentityT{});
+  add_feature(model, Phase::Candidate, {}, 1, schema::FactT{});
+  const auto first = static_cast<std::uint16_t>(next_slot(model) - 3);
+  for (const schema::RecurrentT& network : networks) {
+    schema::RecurrentT recurrent = network;
+    recurrent.sequence = schema::Sequence::Session;
+    append_recurrent(model, std::move(recurrent), steps, network.input_factors.size(), Phase::Context);
+  }
+  const auto joined = static_cast<std::size_t>(next_slot(model) - first);
+  const std::uint16_t states = model.operators.front()->output_offset;
+  if (format == WeightFormat::Float32) {
+    schema::AffineT affine;
+    for (std::size_t i = 0; i < 2 * joined; ++i)
+      affine.weights.push_back(static_cast<float>(random.uniform() - 0.5));
+    affine.bias = {0.25f, -0.25f};
+    affine.activation = schema::Activation::Sigmoid;
+    append_sample_operator(model, first, joined, 2, as<schema::OperatorKindUnion>(std::move(affine)));
+  } else {
+    schema::QuantizedAffineT affine = sample_quantized(format, static_cast<unsigned>(joined), 2, random);
+    affine.activation = schema::Activation::Sigmoid;
+    append_sample_operator(model, first, joined, 2, as<schema::OperatorKindUnion>(std::move(affine)));
+  }
+  model.output_offset = states;
+  model.output_length = static_cast<std::uint16_t>(next_slot(model) - states);
+  return sample;
+}
+
 /// Calls visit(value) for each number of an event, in the order in which they are stored.
 template <typename Event, typename Visit>
 void each_number(Event& event, const Visit& visit) {
@@ -948,13 +1055,20 @@ tonearm_event pointing_to_extra(const SampleEvent& event) {
   return result;
 }
 
+/// Opened with the plain kernels: others may add up the floats of networks in another order, and golden files
+/// are the same wherever they are made.
+Blob plain_blob(std::vector<unsigned char> bytes, const std::string& name) {
+  return {std::move(bytes), name, TONEARM_CPU_SCALAR};
+}
+
 /// Stores those events of a sample whose answers are numbers, for devices to replay.
 void add_golden_events(schema::ModelT& model, const SampleModel& sample) {
-  const Blob blob(pack(model), sample.name);
+  const Blob blob = plain_blob(pack(model), sample.name);
   const tonearm_model& opened = blob.model();
   auto golden = std::make_unique<schema::GoldenT>();
   golden->tolerance = 1e-6f;
-  std::vector<std::uint32_t> memory(tonearm_session_size(&opened) / 4), scratch(blob.scratch_elements());
+  std::vector<std::uint32_t> memory(tonearm_session_size(&opened) / 4),
+      scratch(tonearm_scratch_size(&opened) / 4);
   tonearm_session* session = nullptr;
   tonearm_session_init(&opened, memory.data(), memory.size() * 4, &session);
   std::vector<float> row(blob.columns()), out(blob.outputs());
@@ -1011,6 +1125,102 @@ std::string bits_of(std::span<const float> values) {
 }
 
 }  // namespace
+
+namespace {
+
+unsigned gates_of(schema::Cell cell) {
+  return cell == Cell::Lstm ? 4 : cell == Cell::Rnn || cell == Cell::RnnRelu ? 1 : 3;
+}
+
+Eigen::MatrixXf random_numbers(Eigen::Index rows, Eigen::Index columns, double largest, Random& random) {
+  return Eigen::MatrixXf::NullaryExpr(
+      rows, columns, [&] { return static_cast<float>((2 * random.uniform() - 1) * largest); });
+}
+
+Eigen::MatrixXi random_codes(Eigen::Index rows, Eigen::Index columns, std::uint32_t largest, Random& random) {
+  return Eigen::MatrixXi::NullaryExpr(rows, columns, [&] {
+    return static_cast<int>(random.below(2 * largest + 1)) - static_cast<int>(largest);
+  });
+}
+
+std::unique_ptr<schema::RecurrentLayerT> sample_layer(const SampleLayers& kind, unsigned level, bool backward,
+                                                      unsigned inputs, Random& random) {
+  const unsigned gates = gates_of(kind.cell), rows = gates * kind.units;
+  auto layer = std::make_unique<schema::RecurrentLayerT>();
+  layer->level = static_cast<std::uint8_t>(level);
+  layer->backward = backward;
+  layer->cell = kind.cell;
+  layer->units = static_cast<std::uint16_t>(kind.units);
+  if (kind.format != WeightFormat::Int8) {
+    // States forget what they were, so that roundings do not grow from step to step.
+    const double from_input = std::min(1.0, 1.5 / std::sqrt(inputs));
+    const double from_state = std::min(0.75, 1 / std::sqrt(kind.units));
+    layer->input_weights = pack_matrix(random_numbers(rows, inputs, from_input, random), gates, kind.format);
+    layer->recurrent_weights = pack_recurrent_matrix(random_numbers(rows, kind.units, from_state, random),
+                                                     kind.cell, kind.units, kind.format);
+    layer->bias = pack_rows(Eigen::VectorXf(random_numbers(rows, 1, 0.5, random)), gates);
+    if (kind.cell == Cell::Gru)
+      layer->recurrent_bias = pack_rows(Eigen::VectorXf(random_numbers(kind.units, 1, 0.5, random)), 1);
+    return layer;
+  }
+  layer->input_weights = pack_codes(random_codes(rows, inputs, 127, random), gates);
+  const Eigen::MatrixXi recurrent = random_codes(rows, kind.units, 127, random);
+  if (kind.cell == Cell::GruResetBefore) {
+    layer->recurrent_weights = pack_codes(recurrent.topRows(2 * kind.units), 2);
+    const std::vector<std::uint8_t> of_n = pack_codes(recurrent.bottomRows(kind.units), 1);
+    layer->recurrent_weights.insert(layer->recurrent_weights.end(), of_n.begin(), of_n.end());
+  } else {
+    layer->recurrent_weights = pack_codes(recurrent, gates);
+  }
+  // A weight of 127 and an input of 127 make about 1.
+  const auto multipliers = [&](std::uint8_t shift) {
+    Eigen::VectorXi numbers(rows);
+    for (int& number : numbers)
+      number = static_cast<int>((0.0635 + 0.127 * random.uniform()) * static_cast<double>(1 << shift));
+    return pack_rows(numbers, gates);
+  };
+  layer->input_shift = static_cast<std::uint8_t>(15 + random.below(8));
+  layer->recurrent_shift = static_cast<std::uint8_t>(15 + random.below(8));
+  layer->input_multipliers = multipliers(layer->input_shift);
+  layer->recurrent_multipliers = multipliers(layer->recurrent_shift);
+  layer->bias_codes = pack_rows(Eigen::VectorXi(random_codes(rows, 1, 2048, random)), gates);
+  if (kind.cell == Cell::Gru)
+    layer->recurrent_bias_codes = pack_rows(Eigen::VectorXi(random_codes(kind.units, 1, 2048, random)), 1);
+  return layer;
+}
+
+}  // namespace
+
+schema::RecurrentT sample_recurrent(const SampleLayers& layers, Random& random) {
+  schema::RecurrentT recurrent;
+  recurrent.format = layers.format;
+  unsigned inputs = layers.inputs;
+  for (unsigned level = 0; level < layers.levels; ++level) {
+    if (layers.forward) recurrent.layers.push_back(sample_layer(layers, level, false, inputs, random));
+    if (layers.backward) recurrent.layers.push_back(sample_layer(layers, level, true, inputs, random));
+    inputs = layers.units * (layers.forward && layers.backward ? 2 : 1);
+  }
+  for (unsigned i = 0; i < layers.inputs; ++i)
+    recurrent.input_factors.push_back(static_cast<float>(30 + 100 * random.uniform()));
+  return recurrent;
+}
+
+schema::QuantizedAffineT sample_quantized(WeightFormat format, unsigned inputs, unsigned outputs,
+                                          Random& random) {
+  schema::QuantizedAffineT affine;
+  affine.format = format;
+  for (unsigned k = 0; k < outputs; ++k) affine.bias.push_back(static_cast<float>(random.uniform() - 0.5));
+  if (format != WeightFormat::Int8) {
+    affine.weights = pack_matrix(random_numbers(outputs, inputs, 1, random), 1, format);
+    return affine;
+  }
+  affine.weights = pack_codes(random_codes(outputs, inputs, 127, random), 1);
+  for (unsigned i = 0; i < inputs; ++i)
+    affine.input_factors.push_back(static_cast<float>(30 + 100 * random.uniform()));
+  for (unsigned k = 0; k < outputs; ++k)
+    affine.scales.push_back(static_cast<float>((0.5 + random.uniform()) / (127 * 127)));
+  return affine;
+}
 
 schema::OperatorT& append_sample_operator(schema::ModelT& model, std::uint16_t first, std::size_t count,
                                           std::size_t outputs, schema::OperatorKindUnion kind) {
@@ -1088,10 +1298,56 @@ std::vector<SampleModel> samples_of_1_2() {
   return samples;
 }
 
+std::vector<SampleModel> samples_of_1_3() {
+  constexpr auto f32 = WeightFormat::Float32, f16 = WeightFormat::Float16, i8 = WeightFormat::Int8;
+  std::vector<SampleModel> samples;
+  std::uint64_t seed = 50;
+  const auto add = [&](const char* name, const SampleLayers& layers, bool all_steps = false,
+                       bool lengths = false) {
+    samples.push_back(recurrent_sample(name, layers, all_steps, lengths, seed++));
+  };
+  add("recurrent-rnn-float32", {Cell::Rnn, f32, 2, 5}, true);
+  add("recurrent-rnn-relu-float16", {Cell::RnnRelu, f16, 1, 3}, false, true);
+  add("recurrent-lstm-float32", {Cell::Lstm, f32, 2, 3, 2, true, true});
+  add("recurrent-gru-float16", {Cell::Gru, f16, 1, 17}, true, true);
+  add("recurrent-gru-before-float32", {Cell::GruResetBefore, f32, 4, 4, 1, false, true});
+  add("recurrent-rnn-int8", {Cell::Rnn, i8, 2, 5, 1, false, true}, true);
+  add("recurrent-lstm-int8", {Cell::Lstm, i8, 1, 5, 2, true, true}, false, true);
+  add("recurrent-gru-int8", {Cell::Gru, i8, 2, 18});
+  add("recurrent-gru-before-int8", {Cell::GruResetBefore, i8, 1, 6, 1, true, true}, true, true);
+  samples.push_back(quantized_sample("quantized-float16", f16, schema::Activation::Softmax, seed++));
+  samples.push_back(quantized_sample("quantized-int8", i8, schema::Activation::None, seed++));
+
+  const auto add_session = [&](const char* name, WeightFormat format, std::vector<SampleLayers> layers,
+                               std::vector<std::uint16_t> steps, bool padded) {
+    Random random(seed);
+    std::vector<schema::RecurrentT> networks;
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      networks.push_back(sample_recurrent(layers[i], random));
+      networks.back().steps = steps[i];
+      networks.back().padded = padded && steps[i] > 0;
+      if (networks.back().padded) networks.back().padding = 0.75f;
+    }
+    samples.push_back(session_network_sample(name, format, networks, seed++));
+  };
+  add_session("session-recurrent-float32", f32, {{Cell::Lstm, f32, 6, 3, 2}, {Cell::Rnn, f32, 3, 2}}, {0, 3},
+              false);
+  add_session("session-recurrent-float16", f16, {{Cell::Gru, f16, 6, 4, 1, true, true}}, {3}, true);
+  add_session("session-recurrent-int8", i8, {{Cell::Gru, i8, 6, 5, 2}, {Cell::GruResetBefore, i8, 5, 3}},
+              {0, 0}, false);
+  add_session("session-ring-int8", i8, {{Cell::Lstm, i8, 6, 5, 1, true, true}, {Cell::Lstm, i8, 2, 3}},
+              {4, 0}, false);
+  add_session("session-padded-int8", i8, {{Cell::Lstm, i8, 5, 3, 1, true, true}}, {5}, true);
+  return samples;
+}
+
 }  // namespace
 
 std::vector<SampleModel> samples_of_format(std::uint32_t minor) {
-  return minor == 0 ? samples_of_1_0() : minor == 1 ? samples_of_1_1() : samples_of_1_2();
+  return minor == 0   ? samples_of_1_0()
+         : minor == 1 ? samples_of_1_1()
+         : minor == 2 ? samples_of_1_2()
+                      : samples_of_1_3();
 }
 
 namespace {
@@ -1129,9 +1385,9 @@ std::vector<unsigned char> golden_blob(const SampleModel& sample) {
 }
 
 std::string golden_rows(const SampleModel& sample) {
-  const Blob blob(golden_blob(sample), sample.name);
-  std::string text = sample.tolerance == 0 ? "exact\n" : "within 1e-6\n";
+  const Blob blob = plain_blob(golden_blob(sample), sample.name);
   std::vector<float> out(blob.outputs());
+  std::string text = sample.tolerance == 0 ? "exact\n" : "within 1e-6\n";
   for (std::size_t n = 0; n < sample.rows.size(); n += blob.columns()) {
     const auto row = std::span(sample.rows).subspan(n, blob.columns());
     blob.evaluate(row, out);
@@ -1141,9 +1397,9 @@ std::string golden_rows(const SampleModel& sample) {
 }
 
 std::string golden_events(const SampleModel& sample) {
-  const Blob blob(golden_blob(sample), sample.name);
+  const Blob blob = plain_blob(golden_blob(sample), sample.name);
   const std::vector<float> answers = replay(blob.model(), sample.events);
-  std::string text;
+  std::string text = sample.tolerance == 0 ? "" : "within 1e-6\n";
   std::size_t asked = 0;
   for (const SampleEvent& event : sample.events) {
     text += text_of(event);

@@ -8,10 +8,13 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "base/random.h"
 
 namespace tonearm {
 
@@ -39,7 +42,7 @@ struct SampleModel {
 };
 
 /// What each minor format added: 0 plain tables, 1 session models, 2 blocks of trees, sets of categories,
-/// zeros that are missing, pivots, norms.
+/// zeros that are missing, pivots, norms, 3 recurrent layers and quantized ones.
 std::vector<SampleModel> samples_of_format(std::uint32_t minor);
 /// Of all formats.
 std::vector<SampleModel> sample_models();
@@ -49,6 +52,20 @@ SampleModel sample_model(std::string_view name);
 /// Appends an operator that reads the slots [first, first + count), and makes its outputs the model's.
 schema::OperatorT& append_sample_operator(schema::ModelT& model, std::uint16_t first, std::size_t count,
                                           std::size_t outputs, schema::OperatorKindUnion kind);
+
+/// Layers of random weights, for steps of `inputs` numbers: `levels` of them one above the other, each with
+/// as many units, forward, backward or both.
+struct SampleLayers {
+  schema::Cell cell = schema::Cell::Lstm;
+  schema::WeightFormat format = schema::WeightFormat::Float32;
+  unsigned inputs = 1, units = 1, levels = 1;
+  bool forward = true, backward = false;
+};
+/// The operator, but for where its sequence comes from.
+schema::RecurrentT sample_recurrent(const SampleLayers& layers, Random& random);
+/// A layer of Float16 or Int8, random too.
+schema::QuantizedAffineT sample_quantized(schema::WeightFormat format, unsigned inputs, unsigned outputs,
+                                          Random& random);
 
 /// Tells a session of an event, or asks it: `out` then has room for the outputs, and `answered` says so.
 tonearm_status perform(const tonearm_model& model, tonearm_session* session, const SampleEvent& event,

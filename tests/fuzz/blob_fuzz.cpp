@@ -71,7 +71,7 @@ void play(const tonearm_model& model, const tonearm_info& info) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   for (const std::uint32_t cpu : {0u, std::uint32_t{TONEARM_CPU_SCALAR}}) {
-    const tonearm_open_options options = {sizeof options, 1, cpu};
+    const tonearm_open_options options = {sizeof options, 1, cpu, 0};
     tonearm_model model;
     if (tonearm_model_open(&model, data, size, &options, nullptr) != TONEARM_OK) return 0;
     tonearm_info info = {};

@@ -3,9 +3,13 @@
 #include <gtest/gtest.h>
 #include <tonearm/tonearm.h>
 
+#include <cfenv>
 #include <cstdint>
 #include <span>
 #include <vector>
+#if defined(__SSE2__)
+#include <xmmintrin.h>
+#endif
 
 namespace tonearm {
 
@@ -18,7 +22,7 @@ inline std::vector<std::uint32_t> all_cpus() {
 }
 
 inline tonearm_model opened_with(std::span<const unsigned char> blob, std::uint32_t cpu) {
-  const tonearm_open_options options = {sizeof options, 0, cpu};
+  const tonearm_open_options options = {sizeof options, 0, cpu, 0};
   tonearm_model model{};
   EXPECT_EQ(tonearm_model_open(&model, blob.data(), blob.size(), &options, nullptr), TONEARM_OK);
   return model;
@@ -30,5 +34,33 @@ inline std::vector<tonearm_model> opened_with_every_kernel(std::span<const unsig
   for (const std::uint32_t cpu : all_cpus()) models.push_back(opened_with(blob, cpu));
   return models;
 }
+
+/// Puts the calling thread into a mode that an audio callback may be in, and back.
+class FloatMode {
+ public:
+  FloatMode(int rounding, bool flush) : rounding_(std::fegetround()) {
+    std::fesetround(rounding);
+#if defined(__SSE2__)
+    flags_ = _mm_getcsr();
+    if (flush) _mm_setcsr(flags_ | 0x8040);  // flush to zero, denormals are zero
+#else
+    (void)flush;
+#endif
+  }
+  ~FloatMode() {
+#if defined(__SSE2__)
+    _mm_setcsr(flags_);
+#endif
+    std::fesetround(rounding_);
+  }
+  FloatMode(const FloatMode&) = delete;
+  FloatMode& operator=(const FloatMode&) = delete;
+
+ private:
+  int rounding_;
+  unsigned flags_ = 0;
+};
+
+inline constexpr int roundings[] = {FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
 
 }  // namespace tonearm

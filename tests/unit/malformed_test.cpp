@@ -63,7 +63,7 @@ tonearm_diagnostic open(tonearm_model& model, const unsigned char* blob, std::si
                         bool skip_crc = false, std::uint32_t cpu = 0) {
   tonearm_diagnostic diagnostic{};
   diagnostic.struct_size = sizeof diagnostic;
-  const tonearm_open_options options = {sizeof options, skip_crc ? 1u : 0u, cpu};
+  const tonearm_open_options options = {sizeof options, skip_crc ? 1u : 0u, cpu, 0};
   const tonearm_status status = tonearm_model_open(&model, blob, size, &options, &diagnostic);
   EXPECT_EQ(status, diagnostic.status);
   return diagnostic;
@@ -201,7 +201,7 @@ TEST(Damage, EveryBitFlipped) {
     // Of the session models the smallest, which has every encoder of theirs, for time.
     if (sample.model.session != nullptr && sample.name != "session-encoders") continue;
     Bytes bytes = golden_blob(sample);
-    if (schema::GetModel(bytes.data())->format_minor() == TONEARM_FORMAT_MINOR) continue;  // below
+    if (schema::GetModel(bytes.data())->format_minor() >= 2) continue;  // below
     for (std::size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
       bytes[bit / 8] ^= static_cast<unsigned char>(1 << bit % 8);
       // The checksum finds every one of them; without it, what opens is safe.
@@ -217,23 +217,25 @@ TEST(Damage, EveryBitFlipped) {
 }
 
 // As a forger would: with the checksum that belongs to the changed bytes.
-TEST(Damage, EveryByteOfTheNewestFormatChanged) {
+TEST(Damage, BytesOfNewerFormatsChanged) {
   Random random(6);
   std::size_t opened = 0, refused = 0;
-  for (const SampleModel& sample : samples_of_format(TONEARM_FORMAT_MINOR)) {
+  for (const SampleModel& sample : all_samples()) {
     SCOPED_TRACE(sample.name);
     const Bytes whole = golden_blob(sample);
+    const std::uint32_t minor = schema::GetModel(whole.data())->format_minor();
+    if (minor < 2) continue;  // above
+    const std::size_t stride = minor == TONEARM_FORMAT_MINOR ? 1 : 3;
     const std::size_t crc_at = place_of(whole, schema::Model::VT_CRC32);
     Bytes bytes = whole;
-    for (std::size_t at = 0; at < whole.size(); ++at) {
+    for (std::size_t at = 0; at < whole.size(); at += stride) {
       const int old = whole[at];
-      for (const int value : {random.below(2) == 0 ? 0 : 255, old + 1, old ^ 1 << random.below(8)}) {
-        bytes[at] = static_cast<unsigned char>(value);
-        if (bytes[at] == old) continue;
-        seal(bytes, whole.size(), crc_at);
-        ++(attack(bytes, false, random) ? opened : refused);
-        if (HasFailure()) return;
-      }
+      const int values[] = {0, 255, old + 1, old - 1, old ^ 1 << random.below(8)};
+      bytes[at] = static_cast<unsigned char>(values[random.below(5)]);
+      if (bytes[at] == old) continue;
+      seal(bytes, whole.size(), crc_at);
+      ++(attack(bytes, false, random) ? opened : refused);
+      if (HasFailure()) return;
       bytes[at] = whole[at];
     }
   }
@@ -347,6 +349,40 @@ TEST(Open, SaysWhichSideIsTooOld) {
   }
 }
 
+TEST(Open, ASessionThatDoesNotFitIsRefusedWithTheBytesNeeded) {
+  const auto opened = [](const char* sample, std::uint32_t limit, std::uint32_t options_size) {
+    const Bytes bytes = golden_blob(sample_model(sample));
+    const tonearm_open_options options = {options_size, 0, 0, limit};
+    tonearm_diagnostic diagnostic{};
+    diagnostic.struct_size = sizeof diagnostic;
+    tonearm_model model;
+    const tonearm_status status =
+        tonearm_model_open(&model, bytes.data(), bytes.size(), &options, &diagnostic);
+    EXPECT_EQ(status, diagnostic.status);
+    EXPECT_EQ(tonearm_session_size(&model) > 0, status == TONEARM_OK && model.private_root != nullptr &&
+                                                    schema::GetModel(bytes.data())->session() != nullptr);
+    return diagnostic;
+  };
+  constexpr auto now = static_cast<std::uint32_t>(sizeof(tonearm_open_options));
+  for (const char* sample : {"session-ring-int8", "session-recurrent-float32", "session-encoders"}) {
+    const Bytes bytes = golden_blob(sample_model(sample));
+    const std::uint32_t needed = schema::GetModel(bytes.data())->memory()->session_bytes();
+    for (const std::uint32_t limit : {0u, needed, needed + 1, UINT32_MAX})
+      EXPECT_EQ(opened(sample, limit, now).status, TONEARM_OK) << limit;
+    for (const std::uint32_t limit : {1u, needed - 1}) {
+      const tonearm_diagnostic diagnostic = opened(sample, limit, now);
+      EXPECT_EQ(diagnostic.status, TONEARM_SESSION_TOO_SMALL);
+      EXPECT_STREQ(diagnostic.part, "memory.session_bytes");
+      EXPECT_EQ(diagnostic.found, needed);
+      EXPECT_EQ(diagnostic.limit, limit);
+    }
+    // Options as version 0.3 has them end before the member.
+    for (std::uint32_t size = 8; size < now; ++size)
+      EXPECT_EQ(opened(sample, 1, size).status, TONEARM_OK) << size;
+  }
+  EXPECT_EQ(opened("recurrent-gru-int8", 1, now).status, TONEARM_OK);  // has no sessions
+}
+
 // What a newer minor format adds, an older runtime may ignore.
 TEST(Open, NewerMinorFormatsOpen) {
   const Bytes bytes = repacked(golden_blob(sample_model("network")),
@@ -372,8 +408,12 @@ TEST(Open, RefusesBulkArraysThatAreNotAligned) {
   const auto block_inputs = [](const schema::Model& model) -> const void* {
     return model.operators()->Get(0)->kind_as_BlockTrees()->inputs();
   };
+  const auto layer = [](const schema::Model& model) -> const void* {
+    return model.operators()->Get(0)->kind_as_Recurrent()->layers()->Get(0);
+  };
   const auto golden = [](const schema::Model& model) -> const void* { return model.golden(); };
   using schema::BranchingTrees, schema::SymmetricTrees, schema::BlockTrees;
+  using schema::QuantizedAffine, schema::Recurrent, schema::RecurrentLayer;
   struct Case {
     const char* sample;
     const char* part;
@@ -406,7 +446,27 @@ TEST(Open, RefusesBulkArraysThatAreNotAligned) {
         Case{"blocks-branching-palette8", "trees.inputs.pivot_begin", block_inputs,
              schema::TreeInputs::VT_PIVOT_BEGIN, 4},
         Case{"blocks-branching-palette8", "trees.inputs.pivots", block_inputs, schema::TreeInputs::VT_PIVOTS,
-             4}}) {
+             4},
+        Case{"quantized-int8", "quantized.weights", kind, QuantizedAffine::VT_WEIGHTS, 1},
+        Case{"quantized-int8", "quantized.bias", kind, QuantizedAffine::VT_BIAS, 4},
+        Case{"quantized-int8", "quantized.input_factors", kind, QuantizedAffine::VT_INPUT_FACTORS, 4},
+        Case{"quantized-int8", "quantized.scales", kind, QuantizedAffine::VT_SCALES, 4},
+        Case{"recurrent-gru-float16", "recurrent.input_factors", kind, Recurrent::VT_INPUT_FACTORS, 4},
+        Case{"recurrent-gru-float16", "recurrent.input_weights", layer, RecurrentLayer::VT_INPUT_WEIGHTS, 1},
+        Case{"recurrent-gru-float16", "recurrent.recurrent_weights", layer,
+             RecurrentLayer::VT_RECURRENT_WEIGHTS, 1},
+        Case{"recurrent-gru-before-int8", "recurrent.recurrent_weights", layer,
+             RecurrentLayer::VT_RECURRENT_WEIGHTS, 1},
+        Case{"recurrent-gru-float16", "recurrent.bias", layer, RecurrentLayer::VT_BIAS, 4},
+        Case{"recurrent-gru-float16", "recurrent.recurrent_bias", layer, RecurrentLayer::VT_RECURRENT_BIAS,
+             4},
+        Case{"recurrent-gru-int8", "recurrent.bias_codes", layer, RecurrentLayer::VT_BIAS_CODES, 4},
+        Case{"recurrent-gru-int8", "recurrent.recurrent_bias_codes", layer,
+             RecurrentLayer::VT_RECURRENT_BIAS_CODES, 4},
+        Case{"recurrent-gru-int8", "recurrent.input_multipliers", layer, RecurrentLayer::VT_INPUT_MULTIPLIERS,
+             4},
+        Case{"recurrent-gru-int8", "recurrent.recurrent_multipliers", layer,
+             RecurrentLayer::VT_RECURRENT_MULTIPLIERS, 4}}) {
     for (const std::size_t misplaced : {0u, 4u, 8u, 12u}) {
       Bytes bytes = golden_blob(sample_model(c.sample));
       const auto* table = static_cast<const flatbuffers::Table*>(c.table(*schema::GetModel(bytes.data())));
@@ -448,6 +508,11 @@ schema::BlockTreesT& blocks(ModelT& model) { return *op(model).kind.AsBlockTrees
 schema::TreeInputsT& block_axes(ModelT& model) { return *blocks(model).inputs; }
 schema::AffineT& affine(ModelT& model) { return *op(model).kind.AsAffine(); }
 schema::CalibrateT& calibrate(ModelT& model) { return *op(model, 1).kind.AsCalibrate(); }
+schema::QuantizedAffineT& quantized(ModelT& model, std::size_t i = 0) {
+  return *op(model, i).kind.AsQuantizedAffine();
+}
+schema::RecurrentT& recurrent(ModelT& model, std::size_t i = 0) { return *op(model, i).kind.AsRecurrent(); }
+schema::RecurrentLayerT& layer(ModelT& model, std::size_t l = 0) { return *recurrent(model).layers[l]; }
 
 template <typename Enum>
 constexpr Enum unheard_of = static_cast<Enum>(200);
@@ -517,6 +582,20 @@ void unsort_levels(schema::SymmetricTreesT& trees) {
       return;
     }
   FAIL() << "no tree asks of the context and of a candidate";
+}
+
+void put_half(std::vector<std::uint8_t>& bytes, std::size_t index, std::uint16_t half) {
+  std::memcpy(&bytes[2 * index], &half, 2);
+}
+
+/// The operator's network becomes a random one, of `steps` steps of the session.
+void replace_network(ModelT& model, const SampleLayers& layers, std::uint16_t steps) {
+  Random random(1);
+  schema::RecurrentT other = sample_recurrent(layers, random);
+  other.sequence = schema::Sequence::Session;
+  other.steps = steps;
+  op(model).input_length = static_cast<std::uint16_t>(layers.inputs);
+  op(model).kind.Set(std::move(other));
 }
 
 // The features of "encoders": 0 identity, 1 scale, 2 and 3 one-hot, 4 and 5 ordinal, 6 bucket; those of
@@ -949,6 +1028,168 @@ const Rule rules[] = {
     {"normalize", "feature.inputs", [](ModelT& m) { feature(m, 0).inputs.pop_back(); }},
     {"normalize", "feature.inputs", [](ModelT& m) { feature(m, 1).inputs.push_back(0); }},
     {"normalize", "normalize.norm", [](ModelT& m) { feature(m, 0).encoder.AsNormalize()->norm = unheard_of<schema::Norm>; }, TONEARM_RUNTIME_TOO_OLD},
+    // Layers of codes and halves. "quantized-int8": 4 inputs, 18 outputs, then 3.
+    {"quantized-int8", "quantized.format", [](ModelT& m) { quantized(m).format = unheard_of<schema::WeightFormat>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"quantized-int8", "quantized.format", [](ModelT& m) { quantized(m).format = schema::WeightFormat::Float32; }},
+    {"quantized-int8", "quantized.activation", [](ModelT& m) { quantized(m).activation = unheard_of<schema::Activation>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"quantized-int8", "quantized.weights", [](ModelT& m) { quantized(m).weights.pop_back(); }},
+    {"quantized-int8", "quantized.weights", [](ModelT& m) { quantized(m).weights.push_back(128); }},
+    {"quantized-int8", "quantized.weights", [](ModelT& m) { quantized(m).weights.clear(); }},
+    {"quantized-int8", "quantized.weights", [](ModelT& m) { quantized(m).weights[5] = 0; }},
+    {"quantized-int8", "quantized.weights", [](ModelT& m) { quantized(m, 1).weights[64 * 4 + 2] = 129; }},
+    {"quantized-int8", "quantized.weights", [](ModelT& m) { quantized(m, 1).weights[64 * 4 + 63] = 127; }},
+    {"quantized-int8", "quantized.weights", [](ModelT& m) { quantized(m).format = schema::WeightFormat::Float16; }},
+    {"quantized-float16", "quantized.weights", [](ModelT& m) { quantized(m).format = schema::WeightFormat::Int8; }},
+    {"quantized-float16", "quantized.weights", [](ModelT& m) { put_half(quantized(m).weights, 3, 0x7c00); }},
+    {"quantized-float16", "quantized.weights", [](ModelT& m) { put_half(quantized(m).weights, 4, 0xfe01); }},
+    {"quantized-int8", "quantized.bias", [](ModelT& m) { quantized(m).bias.pop_back(); }},
+    {"quantized-int8", "quantized.bias", [](ModelT& m) { quantized(m).bias.push_back(0); }},
+    {"quantized-int8", "quantized.bias", [](ModelT& m) { quantized(m).bias[17] = missing; }},
+    {"quantized-float16", "quantized.bias", [](ModelT& m) { quantized(m).bias[0] = infinity; }},
+    {"quantized-int8", "quantized.input_factors", [](ModelT& m) { quantized(m).input_factors.pop_back(); }},
+    {"quantized-int8", "quantized.input_factors", [](ModelT& m) { quantized(m).input_factors.clear(); }},
+    {"quantized-int8", "quantized.input_factors", [](ModelT& m) { quantized(m).input_factors.push_back(1); }},
+    {"quantized-float16", "quantized.input_factors", [](ModelT& m) { quantized(m).input_factors.assign(4, 1); }},
+    {"quantized-int8", "quantized.input_factors", [](ModelT& m) { quantized(m).input_factors[1] = 0; }},
+    {"quantized-int8", "quantized.input_factors", [](ModelT& m) { quantized(m).input_factors[1] = -1; }},
+    {"quantized-int8", "quantized.input_factors", [](ModelT& m) { quantized(m).input_factors[1] = 1e-40f; }},
+    {"quantized-int8", "quantized.input_factors", [](ModelT& m) { quantized(m).input_factors[2] = std::nextafterf(1e30f, infinity); }},
+    {"quantized-int8", "quantized.input_factors", [](ModelT& m) { quantized(m).input_factors[3] = infinity; }},
+    {"quantized-int8", "quantized.input_factors", [](ModelT& m) { quantized(m).input_factors[0] = missing; }},
+    {"quantized-int8", "quantized.scales", [](ModelT& m) { quantized(m).scales.pop_back(); }},
+    {"quantized-int8", "quantized.scales", [](ModelT& m) { quantized(m).scales.clear(); }},
+    {"quantized-float16", "quantized.scales", [](ModelT& m) { quantized(m).scales.assign(18, 1); }},
+    {"quantized-int8", "quantized.scales", [](ModelT& m) { quantized(m).scales[2] = missing; }},
+    {"quantized-int8", "quantized.scales", [](ModelT& m) { quantized(m).scales[3] = -infinity; }},
+    // Recurrent layers. "recurrent-lstm-float32": 2 steps of 2 inputs, 2 levels, both ways, 3 units; "recurrent-gru-int8":
+    // 2 steps of 2 inputs, 18 units; "recurrent-gru-before-int8": up to 3 steps of one, both ways, 6 units.
+    {"recurrent-gru-int8", "recurrent.sequence", [](ModelT& m) { recurrent(m).sequence = unheard_of<schema::Sequence>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"session-recurrent-int8", "recurrent.sequence", [](ModelT& m) { recurrent(m).sequence = unheard_of<schema::Sequence>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"recurrent-gru-int8", "recurrent.format", [](ModelT& m) { recurrent(m).format = unheard_of<schema::WeightFormat>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"recurrent-gru-int8", "recurrent.layers", [](ModelT& m) { recurrent(m).layers.clear(); }},
+    {"recurrent-lstm-float32", "recurrent.layers",
+     [](ModelT& m) {
+       recurrent(m).layers.resize(1);
+       while (recurrent(m).layers.size() < 17) {
+         recurrent(m).layers.push_back(std::make_unique<schema::RecurrentLayerT>(layer(m)));
+         ++recurrent(m).layers.back()->level;
+       }
+     }},
+    {"recurrent-lstm-float32", "recurrent.layers", [](ModelT& m) { std::swap(recurrent(m).layers[0], recurrent(m).layers[1]); }},
+    {"recurrent-lstm-float32", "recurrent.layers", [](ModelT& m) { layer(m, 0).level = 1; }},
+    {"recurrent-lstm-float32", "recurrent.layers", [](ModelT& m) { layer(m, 2).level = 2; }},
+    {"recurrent-lstm-float32", "recurrent.layers", [](ModelT& m) { layer(m, 2).level = 0; }},
+    {"recurrent-lstm-float32", "recurrent.layers", [](ModelT& m) { layer(m, 0).backward = true; }},
+    {"recurrent-lstm-float32", "recurrent.layers", [](ModelT& m) { layer(m, 1).backward = false; }},
+    {"recurrent-lstm-float32", "recurrent.input_weights", [](ModelT& m) { recurrent(m).layers.erase(recurrent(m).layers.begin() + 1); }},
+    {"recurrent-gru-int8", "recurrent.cell", [](ModelT& m) { layer(m).cell = unheard_of<schema::Cell>; }, TONEARM_RUNTIME_TOO_OLD},
+    {"recurrent-rnn-int8", "recurrent.cell", [](ModelT& m) { layer(m).cell = schema::Cell::RnnRelu; }},
+    {"recurrent-gru-int8", "recurrent.units", [](ModelT& m) { layer(m).units = 0; }},
+    {"recurrent-gru-int8", "recurrent.units", [](ModelT& m) { layer(m).units = 4097; }},
+    {"recurrent-gru-int8", "recurrent.input_weights", [](ModelT& m) { layer(m).cell = schema::Cell::Lstm; }},
+    {"recurrent-gru-int8", "recurrent.recurrent_weights", [](ModelT& m) { layer(m).units = 32; }},
+    {"recurrent-gru-int8", "recurrent.recurrent_weights", [](ModelT& m) { layer(m).cell = schema::Cell::GruResetBefore; }},
+    {"recurrent-gru-int8", "recurrent.input_weights", [](ModelT& m) { layer(m).input_weights.pop_back(); }},
+    {"recurrent-gru-int8", "recurrent.input_weights", [](ModelT& m) { layer(m).input_weights.push_back(128); }},
+    {"recurrent-gru-int8", "recurrent.input_weights", [](ModelT& m) { layer(m).input_weights[4] = 0; }},
+    {"recurrent-gru-int8", "recurrent.input_weights", [](ModelT& m) { layer(m).input_weights[2] = 129; }},
+    {"recurrent-gru-int8", "recurrent.input_weights", [](ModelT& m) { layer(m).input_weights.back() = 127; }},
+    {"recurrent-gru-int8", "recurrent.recurrent_weights", [](ModelT& m) { layer(m).recurrent_weights.pop_back(); }},
+    {"recurrent-gru-int8", "recurrent.recurrent_weights", [](ModelT& m) { layer(m).recurrent_weights[0] = 0; }},
+    {"recurrent-gru-int8", "recurrent.recurrent_weights", [](ModelT& m) { layer(m).recurrent_weights[4 * 3 * 16 * 4 + 2] = 129; }},
+    {"recurrent-gru-before-int8", "recurrent.recurrent_weights", [](ModelT& m) { layer(m).recurrent_weights.pop_back(); }},
+    {"recurrent-gru-before-int8", "recurrent.recurrent_weights", [](ModelT& m) { layer(m).recurrent_weights.resize(256); }},
+    {"recurrent-gru-before-int8", "recurrent.recurrent_weights", [](ModelT& m) { layer(m).recurrent_weights[255] = 0; }},
+    {"recurrent-gru-before-int8", "recurrent.recurrent_weights", [](ModelT& m) { layer(m).recurrent_weights[256] = 0; }},
+    {"recurrent-gru-before-int8", "recurrent.recurrent_weights", [](ModelT& m) { layer(m).recurrent_weights[(2 * 16) * 4 + 2] = 129; }},
+    {"recurrent-gru-before-int8", "recurrent.recurrent_weights", [](ModelT& m) { layer(m).recurrent_weights[256 + 16 * 4 + 3] = 129; }},
+    {"recurrent-lstm-float32", "recurrent.input_weights", [](ModelT& m) { put_float(layer(m).input_weights, 1, missing); }},
+    {"recurrent-lstm-float32", "recurrent.input_weights", [](ModelT& m) { put_float(layer(m, 3).input_weights, 0, std::nextafterf(1e6f, infinity)); }},
+    {"recurrent-lstm-float32", "recurrent.recurrent_weights", [](ModelT& m) { put_float(layer(m, 1).recurrent_weights, 2, -infinity); }},
+    {"recurrent-gru-before-float32", "recurrent.recurrent_weights", [](ModelT& m) { put_float(layer(m).recurrent_weights, 3 * 16 * 4 - 1, -1.5e6f); }},
+    {"recurrent-gru-float16", "recurrent.recurrent_weights", [](ModelT& m) { put_half(layer(m).recurrent_weights, 9, 0xfc00); }},
+    {"recurrent-gru-float16", "recurrent.bias", [](ModelT& m) { layer(m).bias.pop_back(); }},
+    {"recurrent-gru-float16", "recurrent.bias", [](ModelT& m) { layer(m).bias.push_back(0); }},
+    {"recurrent-gru-float16", "recurrent.bias", [](ModelT& m) { layer(m).bias.clear(); }},
+    {"recurrent-gru-float16", "recurrent.bias", [](ModelT& m) { layer(m).bias[5] = missing; }},
+    {"recurrent-gru-float16", "recurrent.bias", [](ModelT& m) { layer(m).bias[6] = -2e6f; }},
+    {"recurrent-gru-float16", "recurrent.recurrent_bias", [](ModelT& m) { layer(m).recurrent_bias.pop_back(); }},
+    {"recurrent-gru-float16", "recurrent.recurrent_bias", [](ModelT& m) { layer(m).recurrent_bias.clear(); }},
+    {"recurrent-gru-float16", "recurrent.recurrent_bias", [](ModelT& m) { layer(m).recurrent_bias[16] = infinity; }},
+    {"recurrent-lstm-float32", "recurrent.recurrent_bias", [](ModelT& m) { layer(m).recurrent_bias.resize(16); }},
+    {"recurrent-gru-float16", "recurrent.bias_codes", [](ModelT& m) { layer(m).bias_codes.resize(96); }},
+    {"recurrent-gru-float16", "recurrent.recurrent_bias_codes", [](ModelT& m) { layer(m).recurrent_bias_codes.resize(32); }},
+    {"recurrent-gru-float16", "recurrent.input_multipliers", [](ModelT& m) { layer(m).input_multipliers.resize(96); }},
+    {"recurrent-gru-float16", "recurrent.recurrent_multipliers", [](ModelT& m) { layer(m).recurrent_multipliers.resize(96); }},
+    {"recurrent-gru-int8", "recurrent.bias", [](ModelT& m) { layer(m).bias.resize(96); }},
+    {"recurrent-gru-int8", "recurrent.recurrent_bias", [](ModelT& m) { layer(m).recurrent_bias.resize(32); }},
+    {"recurrent-gru-int8", "recurrent.bias_codes", [](ModelT& m) { layer(m).bias_codes.pop_back(); }},
+    {"recurrent-gru-int8", "recurrent.recurrent_bias_codes", [](ModelT& m) { layer(m).recurrent_bias_codes.pop_back(); }},
+    {"recurrent-gru-int8", "recurrent.input_multipliers", [](ModelT& m) { layer(m).input_multipliers.pop_back(); }},
+    {"recurrent-gru-int8", "recurrent.recurrent_multipliers", [](ModelT& m) { layer(m).recurrent_multipliers.push_back(0); }},
+    {"recurrent-gru-int8", "recurrent.input_shift", [](ModelT& m) { layer(m).input_shift = 0; }},
+    {"recurrent-gru-int8", "recurrent.input_shift", [](ModelT& m) { layer(m).input_shift = 47; }},
+    {"recurrent-gru-int8", "recurrent.recurrent_shift", [](ModelT& m) { layer(m).recurrent_shift = 0; }},
+    {"recurrent-gru-int8", "recurrent.recurrent_shift", [](ModelT& m) { layer(m).recurrent_shift = 255; }},
+    {"recurrent-gru-int8", "recurrent.bias_codes", [](ModelT& m) { layer(m).bias_codes[0] = 1 << 29; }},
+    {"recurrent-gru-int8", "recurrent.bias_codes", [](ModelT& m) { layer(m).bias_codes.back() = INT32_MIN; }},
+    {"recurrent-gru-int8", "recurrent.recurrent_bias_codes", [](ModelT& m) { layer(m).recurrent_bias_codes[1] = -(1 << 29); }},
+    {"recurrent-gru-int8", "recurrent.input_multipliers", [](ModelT& m) { layer(m).input_shift = 1, layer(m).input_multipliers[40] = INT32_MIN; }},
+    {"recurrent-gru-int8", "recurrent.recurrent_multipliers", [](ModelT& m) { layer(m).recurrent_shift = 5, layer(m).recurrent_multipliers[3] = INT32_MAX; }},
+    {"recurrent-gru-before-int8", "recurrent.recurrent_multipliers", [](ModelT& m) { layer(m).recurrent_shift = 5, layer(m).recurrent_multipliers[16] = INT32_MAX; }},
+    {"recurrent-gru-before-int8", "recurrent.recurrent_multipliers", [](ModelT& m) { layer(m).recurrent_shift = 5, layer(m).recurrent_multipliers[32] = INT32_MAX; }},
+    // 127 times this is 2^30 and a little: half of it is 2^29.
+    {"recurrent-gru-int8", "recurrent.input_multipliers",
+     [](ModelT& m) {
+       std::fill(layer(m).input_weights.begin(), layer(m).input_weights.end(), std::uint8_t{128});
+       layer(m).input_weights[1] = 127;
+       layer(m).input_shift = 1;
+       layer(m).input_multipliers[0] = 8454661;
+     }},
+    {"recurrent-gru-int8", "recurrent.input_factors", [](ModelT& m) { recurrent(m).input_factors.pop_back(); }},
+    {"recurrent-gru-int8", "recurrent.input_factors", [](ModelT& m) { recurrent(m).input_factors.clear(); }},
+    {"recurrent-lstm-float32", "recurrent.input_factors", [](ModelT& m) { recurrent(m).input_factors.push_back(1); }},
+    {"recurrent-lstm-float32", "recurrent.input_factors", [](ModelT& m) { recurrent(m).input_factors[0] = 0; }},
+    {"recurrent-gru-int8", "recurrent.input_factors", [](ModelT& m) { recurrent(m).input_factors[1] = -3; }},
+    {"recurrent-gru-int8", "recurrent.input_factors", [](ModelT& m) { recurrent(m).input_factors[1] = 1e-39f; }},
+    {"recurrent-gru-int8", "recurrent.input_factors", [](ModelT& m) { recurrent(m).input_factors[0] = infinity; }},
+    {"recurrent-gru-int8", "recurrent.input_factors", [](ModelT& m) { recurrent(m).input_factors[0] = missing; }},
+    {"recurrent-gru-int8", "recurrent.input_factors", [](ModelT& m) { recurrent(m).steps = 4; }},
+    // Sequences.
+    {"recurrent-gru-int8", "recurrent.steps", [](ModelT& m) { recurrent(m).steps = 0; }},
+    {"recurrent-gru-int8", "recurrent.padded", [](ModelT& m) { recurrent(m).padded = true; }},
+    {"recurrent-gru-int8", "recurrent.padding", [](ModelT& m) { recurrent(m).padding = missing; }},
+    {"session-padded-int8", "recurrent.padding", [](ModelT& m) { recurrent(m).padding = -infinity; }},
+    {"recurrent-gru-int8", "operator", [](ModelT& m) { recurrent(m).steps = 3; }},
+    {"recurrent-gru-int8", "operator", [](ModelT& m) { recurrent(m).lengths = true; }},
+    {"recurrent-gru-before-int8", "operator", [](ModelT& m) { recurrent(m).lengths = false; }},
+    {"recurrent-gru-before-int8", "operator", [](ModelT& m) { op(m).input_length = 1; }},
+    {"recurrent-gru-int8", "operator", [](ModelT& m) { recurrent(m).all_steps = true; }},
+    {"recurrent-gru-before-int8", "operator", [](ModelT& m) { recurrent(m).all_steps = false; }},
+    {"recurrent-gru-int8", "operator", [](ModelT& m) { ++op(m).output_length; }},
+    {"recurrent-gru-int8", "operator", [](ModelT& m) { --op(m).output_length; }},
+    {"recurrent-gru-int8", "recurrent.sequence", [](ModelT& m) { recurrent(m).sequence = schema::Sequence::Session; }},
+    {"session-recurrent-int8", "operator", [](ModelT& m) { recurrent(m).sequence = schema::Sequence::Row; }},
+    {"session-recurrent-int8", "operator", [](ModelT& m) { op(m).input_offset += 1; }},
+    {"session-recurrent-int8", "operator", [](ModelT& m) { op(m, 1).input_offset = op(m).output_offset; }},
+    {"session-recurrent-int8", "operator.phase", [](ModelT& m) { op(m, 1).phase = schema::Phase::Candidate; }},
+    {"session-recurrent-int8", "operator.phase", [](ModelT& m) { op(m, 1).phase = schema::Phase::History; }},
+    {"session-recurrent-int8", "operator.phase", [](ModelT& m) { op(m).phase = schema::Phase::Candidate; }},
+    {"session-ring-int8", "recurrent.all_steps", [](ModelT& m) { recurrent(m).all_steps = true; }},
+    {"session-ring-int8", "recurrent.lengths", [](ModelT& m) { recurrent(m).lengths = true; }},
+    {"session-ring-int8", "recurrent.steps", [](ModelT& m) { recurrent(m).steps = 0; }},
+    {"session-padded-int8", "recurrent.steps", [](ModelT& m) { recurrent(m).steps = 0; }},
+    {"session-recurrent-int8", "recurrent.steps", [](ModelT& m) { recurrent(m).padded = true; }},
+    {"session-recurrent-int8", "recurrent.steps", [](ModelT& m) { layer(m, 1).backward = true; }},
+    {"session-recurrent-float32", "features", [](ModelT& m) { recurrent(m).steps = 65535; }},
+    {"session-ring-int8", "operator", [](ModelT& m) { replace_network(m, {schema::Cell::Lstm, schema::WeightFormat::Int8, 1, 256}, 65535); }},
+    {"session-ring-int8", "operators",
+     [](ModelT& m) {
+       replace_network(m, {schema::Cell::Lstm, schema::WeightFormat::Int8, 1, 256}, 65535);
+       const auto more = static_cast<std::uint16_t>(256 - op(m).output_length);
+       op(m).output_length = 256;
+       for (std::size_t i = 1; i < m.operators.size(); ++i) op(m, i).output_offset += more;
+     }},
     // Golden events.
     {"session-branching", "golden.events", [](ModelT& m) { m.golden->events.pop_back(); }},
     {"session-branching", "golden.events", [](ModelT& m) { m.golden->events.clear(); }},

@@ -21,7 +21,8 @@
  * and a checksum. After it has returned TONEARM_OK, evaluation cannot fail on account of the blob, runs
  * in bounded time and stack (under 4 kB), and reads nothing outside the blob, the row and the scratch.
  *
- * Numbers. Tree models give the same bits on every target; networks agree to 1e-6. Callers may run in
+ * Numbers. Tree models and networks of int8 weights give the same bits on every target; networks of float weights agree to
+ * 1e-6. Callers may run in
  * any rounding mode and with denormals flushed: probabilities then agree to 1e-6, and decisions of trees
  * on columns do not change. (A tree that reads a computed feature sees it rounded as the caller's mode says.)
  *
@@ -58,14 +59,14 @@ extern "C" {
 /* ------------------------------------------------------------------------------------- versions */
 
 #define TONEARM_VERSION_MAJOR 0
-#define TONEARM_VERSION_MINOR 3
+#define TONEARM_VERSION_MINOR 4
 #define TONEARM_VERSION_PATCH 0
 /** This header's version as one number: major * 10000 + minor * 100 + patch. */
 #define TONEARM_VERSION (TONEARM_VERSION_MAJOR * 10000 + TONEARM_VERSION_MINOR * 100 + TONEARM_VERSION_PATCH)
 
 /** The newest blob format this version opens. It opens every older minor version of the same major. */
 #define TONEARM_FORMAT_MAJOR 1
-#define TONEARM_FORMAT_MINOR 2
+#define TONEARM_FORMAT_MINOR 3
 
 /** The version of the library that is linked, encoded as TONEARM_VERSION. Thread-safe, constant time. */
 TONEARM_API uint32_t tonearm_version(void) TONEARM_NOEXCEPT;
@@ -144,8 +145,8 @@ typedef struct tonearm_model {
 typedef enum tonearm_cpu {
     TONEARM_CPU_SCALAR = 1, /**< None of those below: plain C++, for comparison. */
     TONEARM_CPU_SSSE3 = 2,
-    TONEARM_CPU_AVX2 = 4,
-    TONEARM_CPU_AVX512 = 8, /**< F, BW, VL and VBMI: Intel since Ice Lake, AMD since Zen 4. */
+    TONEARM_CPU_AVX2 = 4,   /**< With FMA and F16C: Intel since Haswell, AMD since Zen. */
+    TONEARM_CPU_AVX512 = 8, /**< F, BW, VL, VBMI and VNNI: Intel since Ice Lake, AMD since Zen 4. */
     TONEARM_CPU_NEON = 16   /**< 64-bit Arm. */
 } tonearm_cpu;
 
@@ -158,14 +159,18 @@ typedef struct tonearm_open_options {
     uint32_t struct_size; /**< sizeof(tonearm_open_options) */
     uint32_t skip_crc;    /**< Non-zero skips the checksum, for bytes already authenticated. The structural
                                and semantic checks always run. */
-    uint32_t cpu;         /**< TONEARM_CPU_ bits to choose the kernels from, 0 for whatever this CPU has. Bits that it
+    uint32_t cpu; /**< TONEARM_CPU_ bits to choose the kernels from, 0 for whatever this CPU has. Bits that it
                                has not are passed over, so this can only take away. Since version 0.3. */
+    uint32_t
+        session_limit; /**< The memory that there is for a session, in bytes; a model whose sessions take more is
+                                 refused. 0: any. Since version 0.4. */
 } tonearm_open_options;
 
 /** Opens a blob for evaluation, checking all of it. Allocates nothing.
  *
  * @param model       Filled on success; zeroed on failure. Caller-owned, lives as long as the caller likes.
- * @param blob        The bytes, 4-byte aligned. Borrowed: must outlive the model, unchanged.
+ * @param blob        The bytes, 4-byte aligned; networks are fastest at a multiple of 64, where a mapped file lies.
+ *                    Borrowed: must outlive the model, unchanged.
  * @param size        How many bytes.
  * @param options     NULL for the defaults. Not kept.
  * @param diagnostic  NULL, or filled with what was wrong (or with TONEARM_OK). Not kept.
@@ -182,6 +187,7 @@ typedef struct tonearm_open_options {
  * @retval TONEARM_MISALIGNED       the blob's address is not a multiple of 4
  * @retval TONEARM_NOT_A_MODEL, TONEARM_TRUNCATED, TONEARM_MALFORMED, TONEARM_INVALID, TONEARM_CORRUPT
  * @retval TONEARM_RUNTIME_TOO_OLD, TONEARM_BLOB_TOO_OLD
+ * @retval TONEARM_SESSION_TOO_SMALL  options->session_limit is; diagnostic->found has the bytes needed
  */
 TONEARM_API tonearm_status tonearm_model_open(tonearm_model *model, const void *blob, size_t size,
                                               const tonearm_open_options *options,
@@ -579,7 +585,9 @@ TONEARM_API tonearm_status tonearm_track_start(const tonearm_model *model, tonea
  *
  * @param end  What is known of it; NULL makes all of it unknown. Read during the call only.
  *
- * Cost: constant in the length of the session; see `tonearm inspect`. Threads: as tonearm_track_start.
+ * Cost: constant in the length of the session; see `tonearm inspect`. A recurrent network takes one step here, whose
+ * multiplications are most of it; one that reads backward or is padded runs over the last steps it keeps.
+ * Threads: as tonearm_track_start.
  *
  * @retval TONEARM_OK
  * @retval TONEARM_NOTHING_PLAYING    no track has started since the last one ended; nothing is changed
