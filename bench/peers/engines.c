@@ -19,20 +19,16 @@
  * In every round each engine has its turn, in an order that changes, so that a disturbance of the machine
  * meets all of them. */
 #define _GNU_SOURCE
-#include <dlfcn.h>
+#define PROGRAM "engines"
 #include <signal.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <tonearm/tonearm.h>
 #include <unistd.h>
 
-#define EVICTED_BYTES ((size_t)96 << 20)
+#include "harness.h"
+
+#define LONGEST_WALK 0.2e9 /* nanoseconds */
 
 struct engine {
   double (*predict)(struct engine* engine, const float* row);
@@ -46,43 +42,6 @@ struct engine {
   float answer[2];
   uint32_t kernels; /* Tonearm: which it has chosen */
 };
-
-static void fail(const char* form, ...) {
-  va_list values;
-  va_start(values, form);
-  fputs("engines: ", stderr);
-  vfprintf(stderr, form, values);
-  fputc('\n', stderr);
-  va_end(values);
-  exit(1);
-}
-
-static void* allocated(size_t size) {
-  void* memory = aligned_alloc(64, (size + 63) / 64 * 64);
-  if (memory == NULL) fail("no memory");
-  return memory;
-}
-
-static void* read_file(const char* path, size_t* size) {
-  FILE* file = fopen(path, "rb");
-  if (file == NULL || fseek(file, 0, SEEK_END) != 0) fail("%s cannot be read", path);
-  *size = (size_t)ftell(file);
-  rewind(file);
-  void* bytes = allocated(*size);
-  if (fread(bytes, 1, *size, file) != *size) fail("%s cannot be read", path);
-  fclose(file);
-  return bytes;
-}
-
-static void* symbol(const char* library, const char* name) {
-  void* handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
-  void* found = handle == NULL ? NULL : dlsym(handle, name);
-  if (found == NULL) fail("%s", dlerror());
-  return found;
-}
-
-/* A pointer to data as one to a function: C has no cast for it, POSIX promises that it works. */
-#define AS_FUNCTION(type, pointer) (*(type*)&(pointer))
 
 /* ---------------------------------------------------------------------------------- the engines */
 
@@ -199,36 +158,6 @@ static void open_xgboost(struct engine* engine, const char* library, const char*
   engine->predict = predict_xgboost;
 }
 
-/* ONNX Runtime's package has no header. Its functions lie in a table that is only ever added to at the end;
- * these are their places in it. NULL is success. */
-enum {
-  ORT_CREATE_ENV = 3,
-  ORT_CREATE_SESSION = 7,
-  ORT_RUN = 9,
-  ORT_CREATE_SESSION_OPTIONS = 10,
-  ORT_SET_EXECUTION_MODE = 13,
-  ORT_SET_OPTIMIZATION_LEVEL = 23,
-  ORT_SET_INTRA_OP_THREADS = 24,
-  ORT_SET_INTER_OP_THREADS = 25,
-  ORT_CREATE_TENSOR_WITH_DATA = 49,
-  ORT_CREATE_CPU_MEMORY_INFO = 69
-};
-struct ort_base {
-  void** (*table)(uint32_t version);
-  const char* (*version)(void);
-};
-typedef const struct ort_base* ort_get_base(void);
-typedef void* ort_create_env(int log_level, const char* name, void** env);
-typedef void* ort_create_options(void** options);
-typedef void* ort_set_option(void* options, int value);
-typedef void* ort_create_session(void* env, const char* path, const void* options, void** session);
-typedef void* ort_create_memory_info(int allocator, int memory, void** info);
-typedef void* ort_create_tensor(const void* info, void* data, size_t size, const int64_t* shape,
-                                size_t dimensions, int type, void** tensor);
-typedef void* ort_run(void* session, const void* options, const char* const* input_names, void* const* inputs,
-                      size_t input_count, const char* const* output_names, size_t output_count,
-                      void** outputs);
-
 static double predict_onnxruntime(struct engine* engine, const float* row) {
   static const char* const input[] = {"input"};
   static const char* const output[] = {"probabilities"};
@@ -241,30 +170,10 @@ static double predict_onnxruntime(struct engine* engine, const float* row) {
 }
 
 static void open_onnxruntime(struct engine* engine, const char* library, const char* path) {
-  const uint32_t version = 17; /* any that has the functions above */
-  const int warnings = 2, arena = 1, default_memory = 0, float32 = 1, sequential = 0, all = 99;
   const int64_t row_shape[] = {1, (int64_t)engine->columns}, answer_shape[] = {1, 2};
-  void *env, *options, *info;
-  void* get_base = symbol(library, "OrtGetApiBase");
-  void** table = AS_FUNCTION(ort_get_base*, get_base)()->table(version);
-  if (table == NULL) fail("%s has no interface of version %u", library, (unsigned)version);
-  if (AS_FUNCTION(ort_create_env*, table[ORT_CREATE_ENV])(warnings, "engines", &env) != NULL ||
-      AS_FUNCTION(ort_create_options*, table[ORT_CREATE_SESSION_OPTIONS])(&options) != NULL ||
-      AS_FUNCTION(ort_set_option*, table[ORT_SET_EXECUTION_MODE])(options, sequential) != NULL ||
-      AS_FUNCTION(ort_set_option*, table[ORT_SET_OPTIMIZATION_LEVEL])(options, all) != NULL ||
-      AS_FUNCTION(ort_set_option*, table[ORT_SET_INTRA_OP_THREADS])(options, 1) != NULL ||
-      AS_FUNCTION(ort_set_option*, table[ORT_SET_INTER_OP_THREADS])(options, 1) != NULL ||
-      AS_FUNCTION(ort_create_session*, table[ORT_CREATE_SESSION])(env, path, options, &engine->model) !=
-          NULL ||
-      AS_FUNCTION(ort_create_memory_info*, table[ORT_CREATE_CPU_MEMORY_INFO])(arena, default_memory, &info) !=
-          NULL ||
-      AS_FUNCTION(ort_create_tensor*, table[ORT_CREATE_TENSOR_WITH_DATA])(
-          info, engine->buffer, engine->buffer_size, row_shape, 2, float32, &engine->tensors[0]) != NULL ||
-      AS_FUNCTION(ort_create_tensor*, table[ORT_CREATE_TENSOR_WITH_DATA])(
-          info, engine->answer, sizeof engine->answer, answer_shape, 2, float32, &engine->tensors[1]) !=
-          NULL) {
-    fail("ONNX Runtime cannot open %s", path);
-  }
+  void** table = open_ort(library, path, &engine->model);
+  engine->tensors[0] = ort_tensor(table, engine->buffer, row_shape, 2);
+  engine->tensors[1] = ort_tensor(table, engine->answer, answer_shape, 2);
   engine->call = table[ORT_RUN];
   engine->predict = predict_onnxruntime;
 }
@@ -306,155 +215,16 @@ static const float* row_at(const struct rows* rows, size_t i) {
 
 static volatile double seen; /* so that no prediction can be left out */
 
-static void walk(struct engine* engine, const struct rows* rows, size_t first, size_t count) {
-  double sum = 0;
-  for (size_t i = 0; i < count; ++i) sum += engine->predict(engine, row_at(rows, first + i));
-  seen = sum;
-}
+static struct rows timed_rows;
 
-static double now(clockid_t clock) {
-  struct timespec time;
-  clock_gettime(clock, &time);
-  return 1e9 * (double)time.tv_sec + (double)time.tv_nsec;
-}
-
-/* How many rows a walk has: all, or for a very slow engine as many as take a fifth of a second, but some. */
-static size_t walk_length(struct engine* engine, const struct rows* rows) {
-  const size_t fewest = 32;
-  walk(engine, rows, 0, fewest);
-  const double start = now(CLOCK_PROCESS_CPUTIME_ID);
-  walk(engine, rows, 0, fewest);
-  const double one = (now(CLOCK_PROCESS_CPUTIME_ID) - start) / (double)fewest;
-  const double fit = one > 0 ? 0.2e9 / one : 1e9;
-  return fit >= (double)rows->count ? rows->count : fit > (double)fewest ? (size_t)fit : fewest;
-}
-
-static int ascending(const void* left, const void* right) {
-  const double a = *(const double*)left, b = *(const double*)right;
-  return (a > b) - (a < b);
-}
-
-/* What reading the clock costs; part of every cold time. */
-static double clock_cost(void) {
-  enum { count = 10001 };
-  static double times[count];
-  for (int i = 0; i < count; ++i) {
-    const double start = now(CLOCK_MONOTONIC);
-    times[i] = now(CLOCK_MONOTONIC) - start;
-  }
-  qsort(times, count, sizeof *times, ascending);
-  return times[count / 2];
-}
-
-/* Writes to every cache line. A plain loop, because a memset of this size may pass the caches by. */
-static void evict(void) {
-  static volatile uint64_t* words;
-  static uint64_t round;
-  if (words == NULL) words = allocated(EVICTED_BYTES);
-  ++round;
-  for (size_t i = 0; i < EVICTED_BYTES / sizeof *words; i += 64 / sizeof *words) words[i] = round;
-}
-
-/* A fixed pseudo-random order of the engines (xorshift32, Marsaglia 2003). */
-static void shuffle(size_t* order, size_t count) {
-  static uint32_t state = 2463534242;
-  for (size_t i = count; i > 1; --i) {
-    state ^= state << 13;
-    state ^= state >> 17;
-    state ^= state << 5;
-    const size_t other = state % i, saved = order[i - 1];
-    order[i - 1] = order[other];
-    order[other] = saved;
-  }
-}
-
-/* In CPU time, because a walk of a slow engine is long enough to be interrupted by other work. */
-static double time_warm(struct engine* engine, const struct rows* rows, size_t round, size_t length) {
-  walk(engine, rows, round * length, length);
-  const double start = now(CLOCK_PROCESS_CPUTIME_ID);
-  walk(engine, rows, round * length, length);
-  return (now(CLOCK_PROCESS_CPUTIME_ID) - start) / (double)length;
-}
-
-static double time_cold(struct engine* engine, const struct rows* rows, size_t round) {
-  const float* row = row_at(rows, round);
-  evict();
-  const double start = now(CLOCK_MONOTONIC);
-  seen = engine->predict(engine, row);
-  return now(CLOCK_MONOTONIC) - start;
-}
-
-static void print_times(struct engine** engines, size_t count, const struct rows* rows, size_t rounds,
-                        int cold) {
-  double* times = allocated(count * rounds * sizeof *times);
-  size_t* order = allocated(count * sizeof *order);
-  size_t* lengths = allocated(count * sizeof *lengths);
-  const double overhead = cold ? clock_cost() : 0;
-  for (size_t e = 0; e < count; ++e) {
-    order[e] = e;
-    lengths[e] = walk_length(engines[e], rows);
-  }
-  for (size_t round = 0; round < rounds; ++round) {
-    shuffle(order, count);
-    for (size_t i = 0; i < count; ++i) {
-      const size_t e = order[i];
-      const double time =
-          cold ? time_cold(engines[e], rows, round) : time_warm(engines[e], rows, round, lengths[e]);
-      times[e * rounds + round] = time > overhead ? time - overhead : 0;
-    }
-  }
-  for (size_t e = 0; e < count; ++e) {
-    for (size_t round = 0; round < rounds; ++round) printf("%.2f ", times[e * rounds + round]);
-    printf("\n");
-  }
+static void call(void* engine, size_t i) {
+  seen = ((struct engine*)engine)->predict(engine, row_at(&timed_rows, i));
 }
 
 static void print_predictions(struct engine* engine, const struct rows* rows) {
   for (size_t i = 0; i < rows->count; ++i) printf("%.17g ", engine->predict(engine, row_at(rows, i)));
   printf("\n");
 }
-
-#ifdef COUNT_ALLOCATIONS
-/* The program's own malloc is the one that every library finds; it passes the call on to glibc's. */
-static size_t allocations;
-void* __libc_malloc(size_t size);
-void* __libc_calloc(size_t count, size_t size);
-void* __libc_realloc(void* memory, size_t size);
-void* __libc_memalign(size_t alignment, size_t size);
-void* malloc(size_t size) {
-  ++allocations;
-  return __libc_malloc(size);
-}
-void* calloc(size_t count, size_t size) {
-  ++allocations;
-  return __libc_calloc(count, size);
-}
-void* realloc(void* memory, size_t size) {
-  ++allocations;
-  return __libc_realloc(memory, size);
-}
-void* memalign(size_t alignment, size_t size) {
-  ++allocations;
-  return __libc_memalign(alignment, size);
-}
-void* aligned_alloc(size_t alignment, size_t size) { return memalign(alignment, size); }
-int posix_memalign(void** memory, size_t alignment, size_t size) {
-  *memory = memalign(alignment, size);
-  return *memory == NULL ? 12 /* ENOMEM */ : 0;
-}
-
-static void print_allocations(struct engine* engine, const struct rows* rows) {
-  const size_t length = walk_length(engine, rows), before = allocations;
-  walk(engine, rows, 0, length);
-  printf("%.3f\n", (double)(allocations - before) / (double)length);
-}
-#else
-static void print_allocations(struct engine* engine, const struct rows* rows) {
-  (void)engine;
-  (void)rows;
-  fail("allocations are counted only by a build with -DCOUNT_ALLOCATIONS");
-}
-#endif
 
 #define MOST_STEPS 2000000 /* in a call; a minute of stepping */
 
@@ -479,7 +249,8 @@ static void print_instructions(char** words, const struct rows* rows, size_t rou
   if (child < 0) fail("no process could be started");
   if (child == 0) {
     struct engine* engine = open_engine(words, rows->columns);
-    (void)walk_length(engine, rows); /* what it does only at first is done */
+    for (size_t i = 0; i < 32; ++i)
+      seen = engine->predict(engine, row_at(rows, i)); /* what it does only at first */
     if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0) fail("this machine does not let a process be traced");
     raise(SIGSTOP);
     for (size_t i = 0; i < rounds; ++i) {
@@ -516,15 +287,20 @@ int main(int argc, char** argv) {
     return 0;
   }
   struct engine** engines = allocated(count * sizeof *engines + 1);
-  for (size_t e = 0; e < count; ++e) engines[e] = open_engine(argv + 5 + 3 * e, rows.columns);
+  struct subject* subjects = allocated(count * sizeof *subjects + 1);
+  timed_rows = rows;
+  for (size_t e = 0; e < count; ++e) {
+    engines[e] = open_engine(argv + 5 + 3 * e, rows.columns);
+    subjects[e] = (struct subject){call, NULL, engines[e]};
+  }
   if (strcmp(mode, "warm") == 0 || strcmp(mode, "cold") == 0) {
-    print_times(engines, count, &rows, rounds, strcmp(mode, "cold") == 0);
+    print_times(subjects, count, rows.count, LONGEST_WALK, rounds, strcmp(mode, "cold") == 0);
   } else if (strcmp(mode, "predict") == 0) {
     for (size_t e = 0; e < count; ++e) print_predictions(engines[e], &rows);
   } else if (strcmp(mode, "kernels") == 0) {
     for (size_t e = 0; e < count; ++e) printf("%u\n", (unsigned)engines[e]->kernels);
   } else if (strcmp(mode, "allocations") == 0) {
-    for (size_t e = 0; e < count; ++e) print_allocations(engines[e], &rows);
+    for (size_t e = 0; e < count; ++e) print_allocations(&subjects[e], rows.count, LONGEST_WALK);
   } else {
     fail("%s is no mode", mode);
   }

@@ -17,17 +17,12 @@ import csv
 import hashlib
 import importlib.metadata
 import json
-import math
 import os
 import pathlib
-import platform
-import re
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-import xml.sax.saxutils
 from concurrent.futures import ThreadPoolExecutor
 
 import lightgbm
@@ -41,15 +36,16 @@ import treelite
 import xgboost
 from sklearn.ensemble import RandomForestClassifier
 
-from referee import ROOT, THREADS, size_text, table_text
+from measuring import (BUILD, KERNELS, ROOT, child_cpu_seconds, machine, machine_text, package_file, plot, progress,
+                       quartiles, size_text, table_text, time_text)
 
-BUILD = ROOT / "build/release"
+THREADS = 2
 ROWS = 1024
 SAME = 5e-6  # summing 500 float32 leaves in another order changes less; a row that takes another way changes more
 OURS, SCALAR = "Tonearm", "Tonearm, scalar kernels"
 LIGHTGBM, IF_ELSE, EMLEARN = "LightGBM, single-row-fast", "compiled if-else", "emlearn, int16 inputs"
-KERNELS = {1: "scalar", 2: "SSSE3", 4: "AVX2", 8: "AVX-512", 16: "NEON"}  # tonearm_cpu
-EVICTED_MEGABYTES = 96  # as in engines.c
+PACKAGES = ["lightgbm", "xgboost-cpu", "onnxruntime", "onnxmltools", "skl2onnx", "tl2cgen", "treelite", "emlearn",
+            "scikit-learn"]
 
 AUDIO = ["danceability", "energy", "key", "loudness", "mode", "speechiness", "acousticness", "instrumentalness",
          "liveness", "valence", "tempo", "duration_ms", "time_signature"]
@@ -138,7 +134,7 @@ class Workload:
         self.rows = numpy.ascontiguousarray(features[order[:ROWS]])
 
         settings = [name, trees, depth, self.data, hashlib.sha256(features.tobytes() + target.tobytes()).hexdigest(),
-                    sorted(versions().items())]
+                    sorted((name, importlib.metadata.version(name)) for name in PACKAGES)]
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
         self.folder = out / f"{name}-{key}"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -417,14 +413,6 @@ def once(workload, name, write):
     return path
 
 
-def package_file(package, pattern):
-    folder = pathlib.Path(importlib.metadata.distribution(package).locate_file(""))
-    found = sorted(folder.glob(pattern))
-    if not found:
-        sys.exit(f"{package} has no {pattern}: another version than bench/peers/engines.txt names?")
-    return found[0]
-
-
 def text_size(path):
     """Bytes of code and constants, of a whole library."""
     lines = subprocess.run(["size", "--totals", path], check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -483,16 +471,6 @@ def run_program(program, mode, rounds, workload, engines):
 
 # ------------------------------------------------------------------------------------------- measuring
 
-def child_cpu_seconds():
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def quartiles(times):
-    low, middle, high = numpy.percentile(times, [25, 50, 75])
-    return {"median_ns": float(middle), "quartiles_ns": [float(low), float(high)]}
-
-
 def measure(workload, folder, quick, instructions):
     engines, left_out = engines_of(workload)
     program, counting = build_program(folder), build_program(folder, "-DCOUNT_ALLOCATIONS")
@@ -548,46 +526,6 @@ def goals(result):
 
 # -------------------------------------------------------------------------------------------- reporting
 
-def progress(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-def versions():
-    names = ["lightgbm", "xgboost-cpu", "onnxruntime", "onnxmltools", "skl2onnx", "tl2cgen", "treelite", "emlearn",
-             "scikit-learn"]
-    return {name: importlib.metadata.version(name) for name in names}
-
-
-def machine():
-    cpuinfo = pathlib.Path("/proc/cpuinfo").read_text()
-    model = re.search(r"model name\s*: (.*)", cpuinfo)
-    caches = {}
-    for cache in pathlib.Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
-        if (cache / "type").read_text().strip() != "Instruction":
-            caches["L" + (cache / "level").read_text().strip()] = int((cache / "size").read_text().strip()[:-1]) * 1024
-    header = (ROOT / "runtime/include/tonearm/tonearm.h").read_text()
-    version = ".".join(re.search(rf"TONEARM_VERSION_{part} (\d+)", header)[1] for part in ("MAJOR", "MINOR", "PATCH"))
-    gcc = subprocess.run(["gcc", "-dumpfullversion"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-    return {"cpu": model[1] if model else platform.processor(), "cores": os.cpu_count(), "caches": caches,
-            "compiler": "gcc " + gcc, "versions": {"tonearm": version, **versions()}}
-
-
-def machine_text(facts):
-    caches = ", ".join(f"{name} {size // 1024} kB" for name, size in sorted(facts["caches"].items()))
-    text = f"{facts['cpu']}, {facts['cores']} cores ({caches}), {facts['compiler']}\n"
-    text += ", ".join(f"{name} {version}" for name, version in facts["versions"].items()) + "\n"
-    largest = max(facts["caches"].values(), default=0)
-    if largest > EVICTED_MEGABYTES << 20:
-        text += (f"The last cache ({largest >> 20} MB) is larger than the {EVICTED_MEGABYTES} MB written before a cold "
-                 "call: here a cold call may be answered from it, not from memory.\n")
-    return text
-
-
-def time_text(figures):
-    low, high = figures["quartiles_ns"]
-    return [f"{figures['median_ns']:,.0f}", f"{high - low:,.0f}"]
-
-
 def report(result):
     ours = next(engine for engine in result["engines"] if engine["engine"] == OURS)
     header = ["engine", "warm ns", "spread", "x ours", "cold ns", "spread", "x ours", "allocations", "instructions",
@@ -614,53 +552,12 @@ def report(result):
     return text
 
 
-def plot(results, facts):
-    """Bars on a logarithmic axis, a panel per workload, as SVG that reads on light and on dark pages."""
-    left, width, bar, gap, head = 210, 560, 9, 10, 44
-    times = [engine[state]["median_ns"] for result in results for engine in result["engines"]
-             for state in ("warm", "cold")]
-    first, last = math.floor(math.log10(min(times))), math.ceil(math.log10(max(times)))
-    place = lambda time: left + width * (math.log10(time) - first) / (last - first)
-    unit = lambda time: f"{time:,.0f} ns" if time < 1e4 else f"{time / 1e3:,.0f} µs"
-    text = lambda x, y, words, style="": f'<text x="{x:.1f}" y="{y:.1f}"{style}>{xml.sax.saxutils.escape(words)}</text>'
-    body, y = [], 46
-    for result in results:
-        body.append(text(10, y, result["title"], ' class="title"'))
-        y += 14
-        bottom = y + len(result["engines"]) * (2 * bar + gap)
-        for decade in range(first, last + 1):
-            x = place(10 ** decade)
-            body.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y}" y2="{bottom}"/>')
-            body.append(text(x, bottom + 13, unit(10 ** decade), ' text-anchor="middle" class="axis"'))
-        for engine in sorted(result["engines"], key=lambda engine: engine["warm"]["median_ns"]):
-            name = engine["engine"] + (" (lossy)" if engine["largest_difference"] > SAME else "")
-            style = ' text-anchor="end"' + (' class="ours"' if engine["engine"] in (OURS, SCALAR) else "")
-            body.append(text(left - 8, y + gap / 2 + bar + 4, name, style))
-            for i, state in enumerate(("warm", "cold")):
-                top, end = y + gap / 2 + i * bar, place(engine[state]["median_ns"])
-                body.append(f'<rect class="{state}" x="{left}" y="{top}" width="{end - left:.1f}" height="{bar - 1}"/>')
-                body.append(text(end + 4, top + bar - 1.5, unit(engine[state]["median_ns"]), ' class="axis"'))
-            y += 2 * bar + gap
-        y = bottom + head
-    style = """
-  text { font: 12px sans-serif; fill: #24292f } .title { font-weight: bold } .ours { font-weight: bold }
-  .axis { font-size: 9px } line { stroke: #8c959f; stroke-opacity: .35 } .warm { fill: #d9730d } .cold { fill: #4078c0 }
-  @media (prefers-color-scheme: dark) { text { fill: #d0d7de } .warm { fill: #f0983e } .cold { fill: #6ea8e8 } }
-"""
-    legend = [f'<rect class="warm" x="10" y="12" width="12" height="9"/>', text(27, 21, "warm"),
-              f'<rect class="cold" x="80" y="12" width="12" height="9"/>',
-              text(97, 21, f"cold ({EVICTED_MEGABYTES} MB written before the call); one row, {facts['cpu']}")]
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 80} {y - head + 24}">\n'
-            f"<title>Time of one prediction, shorter is better</title>\n<style>{style}</style>\n"
-            + "\n".join(legend + body) + "\n</svg>\n")
-
-
 def main():
     parser = argparse.ArgumentParser(prog="bench/peers/run", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", nargs="?", const="W1,W2,W3", default="W1,W2,W3", metavar="W1,W2,W3",
                         help="which workloads, by commas")
-    parser.add_argument("--quick", action="store_true", 
+    parser.add_argument("--quick", action="store_true",
                         help="small W2 and W3, few rounds: shows that it runs, measures nothing")
     parser.add_argument("--instructions", action="store_true", help="count instructions too: takes minutes")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build/peers/engines",
@@ -674,7 +571,7 @@ def main():
 
     options.out.mkdir(parents=True, exist_ok=True)
     build_program(options.out)  # so that a missing build is said before anything long
-    facts = machine()
+    facts = machine(PACKAGES)
     results = []
     for name in names:
         result = measure(Workload(name, options.out, options.quick), options.out, options.quick, options.instructions)
@@ -691,7 +588,10 @@ def main():
         if options.json:
             pathlib.Path(options.json).write_text(text)
     if options.plot:
-        options.plot.write_text(plot(results, facts))
+        bars = lambda result: [(engine["engine"] + (" (lossy)" if engine["largest_difference"] > SAME else ""),
+                                engine["engine"] in (OURS, SCALAR), engine["warm"]["median_ns"],
+                                engine["cold"]["median_ns"]) for engine in result["engines"]]
+        options.plot.write_text(plot([(result["title"], bars(result)) for result in results], facts, "one row"))
     ours = [engine for result in results for engine in result["engines"] if engine["engine"] in (OURS, SCALAR)]
     return 0 if all(engine["largest_difference"] <= SAME for engine in ours) else 1
 

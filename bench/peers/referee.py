@@ -32,7 +32,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import LinearSVC
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from measuring import ROOT, size_text, table_text
+
 TOLERANCE = 0.003  # how far behind a peer's mean accuracy or AUC ours may be
 FIGURES = ("accuracy", "auc", "log_loss")
 
@@ -176,25 +177,8 @@ def ahead(ours, peer):
     return None if ours is None or peer is None else ours - peer
 
 
-def table_text(header, rows):
-    """A table that reads well both as text and as Markdown."""
-    lines = [header] + rows
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-
-    def line_text(line):
-        cells = [line[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:])]
-        return "| " + " | ".join(cells) + " |"
-
-    rule = "|" + "|".join(["-" * (widths[0] + 2)] + ["-" * (width + 1) + ":" for width in widths[1:]]) + "|"
-    return "\n".join([line_text(header), rule] + [line_text(row) for row in rows]) + "\n"
-
-
 def figure_text(value, form="%.4f"):
     return "" if value is None else form % (round(value, 4) + 0.0)  # + 0.0: no "-0.0000"
-
-
-def size_text(size):
-    return "%.1f MB" % (size / 1e6) if size >= 1e6 else "%.1f kB" % (size / 1e3)
 
 
 def report(results):
