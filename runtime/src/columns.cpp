@@ -44,22 +44,29 @@ float category(uint32_t enumerator) {
   return enumerator == 0 || enumerator > 65535 ? missing : static_cast<float>(enumerator - 1);
 }
 
+/// One NaN, the same on every target.
+float stored(float value) { return is_nan(value) ? missing : value; }
+
 /// Fills columns [first, last), those of one source; named(field) is the value of a named field.
 template <typename Struct, typename Named>
 void read(const tonearm_model& model, uint32_t first, uint32_t last, const Struct* told, float* row,
           const Named& named) {
   const uint8_t* fields = fields_of(model);
   uint32_t place = 0;  // in the array of extra columns
-  for (uint32_t i = first; i < last; ++i) {
-    const uint32_t field = fields[i];
-    float value = missing;
-    if (field != extra) {
-      if (told != nullptr) value = named(field);
-    } else {
-      if (told != nullptr && place < told->extra_count) value = told->extra[place];
-      ++place;
+  for (uint32_t i = first; i < last;) {
+    if (fields[i] != extra) {
+      const float value = told == nullptr ? missing : named(fields[i]);
+      row[i++] = stored(value);
+      continue;
     }
-    row[i] = is_nan(value) ? missing : value;  // one NaN, the same on every target
+    uint32_t end = i + 1;
+    while (end < last && fields[end] == extra) ++end;
+    const uint32_t given = told == nullptr || told->extra_count <= place ? 0 : told->extra_count - place;
+    const uint32_t known = given < end - i ? i + given : end;
+    const float* from = known > i ? told->extra + place : nullptr;
+    place += end - i;
+    for (; i < known; ++i) row[i] = stored(*from++);
+    for (; i < end; ++i) row[i] = missing;
   }
 }
 
