@@ -93,7 +93,8 @@ def machine_text(facts):
 def plot(panels, facts, what):
     """Bars on a logarithmic axis as SVG that reads on light and on dark pages. `panels` are pairs of a title and bars,
     each a name, whether it is ours, and its warm and cold nanoseconds; `what` is what a time is of."""
-    left, width, bar, gap, head = 250, 560, 9, 10, 44
+    width, bar, gap, head = 560, 9, 10, 44
+    left = max(250, 20 + 7.5 * max(len(name) for _, bars in panels for name, *_ in bars))
     times = [time for _, bars in panels for _, _, *both in bars for time in both]
     first, last = math.floor(math.log10(min(times))), math.ceil(math.log10(max(times)))
     place = lambda time: left + width * (math.log10(time) - first) / (last - first)
@@ -125,6 +126,6 @@ def plot(panels, facts, what):
     legend = ['<rect class="warm" x="10" y="12" width="12" height="9"/>', text(27, 21, "warm"),
               '<rect class="cold" x="80" y="12" width="12" height="9"/>',
               text(97, 21, f"cold ({EVICTED_MEGABYTES} MB written before the call); {what}, {facts['cpu']}")]
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 80} {y - head + 24}">\n'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 80:.0f} {y - head + 24}">\n'
             f"<title>Time of one prediction, shorter is better</title>\n<style>{style}</style>\n"
             + "\n".join(legend + body) + "\n</svg>\n")

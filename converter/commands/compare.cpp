@@ -135,14 +135,18 @@ class PairedDifferences {
     std::array<double, 3> mean{};
     std::array<std::vector<double>, 3> replicates;
     for (std::size_t s = 0; s < system.seeds.size(); ++s) {
-      const SessionReport::Measured& first = systems_[0].seeds[s][q];
-      const auto found = std::find_if(system.seeds[s].begin(), system.seeds[s].end(), [&](const auto& other) {
-        return other.moment == first.moment && other.horizon == first.horizon;
-      });
+      const auto find_in = [&](const std::vector<SessionReport::Measured>& all) {
+        return std::find_if(all.begin(), all.end(), [&](const auto& other) {
+          return other.moment == question.moment && other.horizon == question.horizon;
+        });
+      };
+      const auto found_first = find_in(systems_[0].seeds[s]), found = find_in(system.seeds[s]);
       // Of other questions, or another label, nothing can be subtracted.
-      if (found == system.seeds[s].end() || found->metrics.rows != first.metrics.rows ||
-          found->metrics.base_rate != first.metrics.base_rate)
+      if (found_first == systems_[0].seeds[s].end() || found == system.seeds[s].end() ||
+          found->metrics.rows != found_first->metrics.rows ||
+          found->metrics.base_rate != found_first->metrics.base_rate)
         return;
+      const SessionReport::Measured& first = *found_first;
       tracks += first.metrics.rows;
       const auto share = 1 / static_cast<double>(system.seeds.size());
       mean[0] += share * (found->metrics.accuracy - first.metrics.accuracy);

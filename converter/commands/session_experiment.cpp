@@ -194,6 +194,14 @@ struct Preparation {
 void require_fitting_branches(const Recipe::Section& root, const Preparation& made) {
   const TrainerOptions& options = made.settings.trainer;
   const auto& branches = made.program->branches();
+  if (made.settings.quantize_epochs > 0)
+    for (const auto& branch : branches)
+      for (const BranchOptions::Level& level : branch.options.levels)
+        if (level.cell == Cell::rnn_relu)
+          root.section("blob").fail("quantize_epochs",
+                                    "is above 0, but the branch '" + branch.name +
+                                        "' has rnn_relu cells, whose states have no bound: use "
+                                        "another cell, or set it to 0");
   if (options.trainer == "recurrent") {
     if (branches.empty())
       root.fail(
@@ -267,17 +275,18 @@ SessionData collect_sessions(const Preparation& made, const Replays& replays, co
   replays.run(wanted, [&](const Log& log, const Replayed& replayed, const std::vector<char>& chosen) {
     add_sessions(data, log, replayed, chosen, tasks, false);
     if (bytes_of(data) > bytes)
-      throw Error(
-          "a recurrent network keeps its sessions in memory, and they take more than half of "
-          "train.memory_mb: "
-          "raise it, or ask fewer questions ([examples] horizons, moments, thin)");
+      throw Error("a recurrent network keeps its sessions in memory, and these take more than " +
+                  std::to_string(bytes / 1000000) +
+                  " MB, their share of train.memory_mb: raise it, or ask fewer questions ([examples] "
+                  "horizons, moments, "
+                  "thin)");
   });
   return data;
 }
 
 /// The largest magnitude of each output of a model over the training sessions.
 std::vector<float> largest_outputs(const Preparation& made, schema::ModelT& model, Threads& threads) {
-  const Blob blob(pack(model), "the new blob");
+  const Blob blob(pack(model), "the new blob", TONEARM_CPU_SCALAR);
   std::vector<float> result(blob.outputs());
   Replays(*made.logs, blob, made.questions, threads, "measuring ranges")
       .run(made.part(Part::training), [&](const Log&, const Replayed& replayed,
@@ -307,6 +316,7 @@ RecurrentNetwork train_network_on(const Preparation& made, const SessionData& da
   RecurrentNetwork network = train_recurrent(data, validation, options, training);
   if (made.settings.quantize_epochs == 0) return network;
   options.quantized = true;
+  options.batch_normalisation = false;  // it is folded into the weights by now
   options.epochs = made.settings.quantize_epochs;
   options.rate *= 0.1;
   options.schedule = RecurrentOptions::Schedule::cosine;
@@ -331,7 +341,8 @@ void train_encoder(Preparation& made, SessionData data, SessionData validation, 
   model = with_weights(made, std::move(model), training.threads);
   model.output_offset = first;
   model.output_length = static_cast<std::uint16_t>(next_slot(model) - first);
-  made.features = std::make_unique<Blob>(pack(model), "the feature program with its encoders");
+  made.features =
+      std::make_unique<Blob>(pack(model), "the feature program with its encoders", TONEARM_CPU_SCALAR);
 }
 
 TrainedModel train_on(const Preparation& made, Rows& rows, Rows& validation, const Training& training,
@@ -669,7 +680,8 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
       if (!any) return;
       of_blob.run(logs[i], mine.shipped);
       of_features.run(logs[i], mine.features);
-      if (made.steps) Replay(*made.steps, made.logs->columns(), questions).steps(logs[i], mine.features);
+      if (trained.network && made.steps)
+        Replay(*made.steps, made.logs->columns(), questions).steps(logs[i], mine.features);
       mine.reference = trained.probabilities(made, logs[i], mine.features, mine.wanted);
     });
     for (std::size_t i = 0; i < logs.size(); ++i) {
@@ -685,7 +697,8 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
         const double probability = *reference++;
         const double off = std::abs(probability - static_cast<double>(mine.shipped.outputs[e]));
         // The challenge asks beyond the horizons that were trained, and so beyond the ranges of int8.
-        if (example.challenge && made.settings.weights == schema::WeightFormat::Int8) continue;
+        if (example.challenge && made.network() && made.settings.weights == schema::WeightFormat::Int8)
+          continue;
         SessionOutcome::Change& change = outcome.changes[std::min(example.position, 21u)];
         ++change.questions;
         change.largest = std::isnan(off) ? 1 : std::max(change.largest, off);

@@ -185,6 +185,7 @@ class SessionProgramBuilder {
     if (sections_.empty())
       recipe.fail("features", "is missing: a session model needs at least one [[features]]");
     allow_leakage_ = recipe.flag("allow_leakage", false);
+    of_encoder_ = recipe.has("encoder") && recipe.section("train").text("trainer", "") == "boosted";
     for (std::size_t i = 0; i < sections_.size(); ++i) {
       const std::string name = sections_[i].text("name", "");
       if (name.empty()) continue;
@@ -252,8 +253,7 @@ class SessionProgramBuilder {
     const std::string encode = section.text("encode");
     SessionProgram::Branch branch;
     branch.name = section.text("name", encode + " " + std::to_string(planned_branches_.size() + 1));
-    branch.options =
-        read_branch(section, encode, recipe_.section(recipe_.has("encoder") ? "encoder" : "train"));
+    branch.options = read_branch(section, encode, recipe_.section(of_encoder_ ? "encoder" : "train"));
     const bool session = branch.options.source == BranchOptions::Source::steps;
     const Output in = inputs(section, session);
     branch.width = in.sources.size();
@@ -655,6 +655,7 @@ class SessionProgramBuilder {
   };
   std::vector<PlannedBranch> planned_branches_;
   bool allow_leakage_ = false;
+  bool of_encoder_ = false;  // branches take what they do not say from [encoder]
 };
 
 // ---------------------------------------------------------------------------------------- program

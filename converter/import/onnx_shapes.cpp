@@ -169,7 +169,7 @@ Value Node::reshape() {
       if (inferred < wanted.size()) throw Unsupported("its shape has two -1");
       inferred = i;
     } else {
-      if (wanted[i] < 0 || wanted[i] > (std::int64_t{1} << 32) || known * wanted[i] > (std::int64_t{1} << 40))
+      if (wanted[i] < 0 || (wanted[i] > 0 && known > (std::int64_t{1} << 40) / wanted[i]))
         throw Unsupported("its shape is " + shape_text(wanted));
       known *= wanted[i];
     }

@@ -77,13 +77,14 @@ void refresh_golden_events(ModelT& model) {
   asked.golden = std::make_unique<schema::GoldenT>();  // the events so far, without questions
   auto fresh = std::make_unique<schema::GoldenT>();
   fresh->tolerance = golden.tolerance;
-  std::size_t questions = 0;
+  std::size_t questions = 0, answered = 0;
   for (std::size_t n = 0; n < golden.events.size() && questions < most_questions; ++n) {
     append(*asked.golden, n);
     if (golden.events[n]->kind != GoldenEventKind::Predict) {
       append(*fresh, n);
       continue;
     }
+    ++questions;
     std::vector<float> answers;
     for (unsigned k = 0; k < model.output_length; ++k) {
       asked.output_offset = static_cast<std::uint16_t>(model.output_offset + k);
@@ -93,12 +94,12 @@ void refresh_golden_events(ModelT& model) {
     if (std::all_of(answers.begin(), answers.end(), [](float value) { return std::isfinite(value); })) {
       append(*fresh, n);
       fresh->outputs.insert(fresh->outputs.end(), answers.begin(), answers.end());
-      ++questions;
+      ++answered;
     }
     asked.golden->events.pop_back();
     asked.golden->rows.resize(asked.golden->rows.size() - columns);
   }
-  model.golden = questions > 0 ? std::move(fresh) : nullptr;
+  model.golden = answered > 0 ? std::move(fresh) : nullptr;
 }
 
 /// The largest magnitude of each output over the golden events.

@@ -310,6 +310,7 @@ class Trainer {
       progress.update(state_.epoch, note);
       if (options_.watch) options_.watch(state_.epoch, loss, held_out);
     }
+    training_.checkpoint.save(training_.stage, state_.to_json());  // a later stage may be interrupted
     shape_.unflatten(state_.best, network_);
     NetworkLayer& last = network_.head.back();
     last.weights = last.weights.topRows(1).eval();

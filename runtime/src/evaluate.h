@@ -19,7 +19,7 @@ void run_feature(const FeatureView& feature, float* slots);
 void run_operator(const OperatorView& op, float* slots, uint8_t* work);
 
 /// Of an operator of a session model's candidate part: does what all candidates share, into `shared`, and
-/// then what each needs. `shared` has tree_scratch_bytes and is 4-byte aligned.
+/// then what each needs. `shared` has shared_bytes() and is 4-byte aligned.
 void share_operator(const OperatorView& op, const float* slots, uint8_t* shared);
 void run_shared_operator(const OperatorView& op, float* slots, uint8_t* shared);
 /// Bytes of `shared` (or of `work`) that an operator takes.

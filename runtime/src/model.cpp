@@ -73,6 +73,7 @@ class Checker {
     const uint32_t columns = model.columns()->size();
     frontier_ = columns;
     columns_ = columns;
+    unread_weights_ = model.file_bytes();
     for (uint32_t& end : end_) end = columns;
     session_ = model.session() != nullptr;
     leaky_ = model.card()->leaky();
@@ -467,6 +468,7 @@ class Checker {
         return known("affine.activation", i, static_cast<uint32_t>(affine.activation()),
                      static_cast<uint32_t>(fb::Activation::MAX)) &&
                equal("affine.weights", "inputs * outputs", i, affine.weights()->size(), uint64_t{in} * out) &&
+               own_bytes("affine.weights", uint64_t{4} * in * out, i) &&
                equal("affine.bias", "one per output", i, affine.bias()->size(), out) &&
                aligned("affine.weights", i, affine.weights()) && aligned("affine.bias", i, affine.bias()) &&
                finite("affine.weights", i, affine.weights()) && finite("affine.bias", i, affine.bias());
@@ -526,12 +528,20 @@ class Checker {
     return true;
   }
 
+  /// No two matrices share bytes: else a small file could ask for hours of checking and evaluation.
+  bool own_bytes(const char* part, uint64_t bytes, uint32_t i) {
+    if (!at_most(part, "no bytes of another matrix", i, bytes, unread_weights_)) return false;
+    unread_weights_ -= bytes;
+    return true;
+  }
+
   /// The weights of a matrix: all there, finite, and 0 where columns are filled up.
   bool matrix(const char* part, const Vector<uint8_t>& weights, WeightKind format, uint32_t gates,
               uint32_t panels, uint32_t columns, uint32_t i) {
     return aligned(part, i, &weights) &&
            equal(part, "the bytes of all panels", i, weights.size(),
                  matrix_bytes(format, gates, panels, columns)) &&
+           own_bytes(part, weights.size(), i) &&
            matrix_values(part, weights.Data(), format, gates, panels, columns, i);
   }
 
@@ -540,15 +550,16 @@ class Checker {
     const uint64_t bytes = matrix_bytes(format, gates, panels, columns);
     const uint32_t tile = gates * panel_units, fours = (columns + 3) / 4;
     if (format == WeightKind::int8) {
-      for (uint64_t b = 0; b < bytes; ++b) {
+      for (uint64_t b = 0; b < bytes; ++b)
         if (weights[b] == 0)
           return fail(TONEARM_INVALID, part, "codes from -127 to 127, plus 128", i, static_cast<uint32_t>(b),
                       0, 1);
-        if (columns % 4 != 0 && b / 4 / tile % fours == fours - 1 && b % 4 >= columns % 4 &&
-            weights[b] != 128)
-          return fail(TONEARM_INVALID, part, "128 behind the last column", i, static_cast<uint32_t>(b),
-                      weights[b], 128);
-      }
+      const uint64_t four = uint64_t{4} * tile, panel = four * fours;  // the last of each panel's fours
+      for (uint64_t last = panel - four; columns % 4 != 0 && last < bytes; last += panel)
+        for (uint64_t b = last; b < last + four; ++b)
+          if (b % 4 >= columns % 4 && weights[b] != 128)
+            return fail(TONEARM_INVALID, part, "128 behind the last column", i, static_cast<uint32_t>(b),
+                        weights[b], 128);
       return true;
     }
     const uint32_t width = format == WeightKind::float16 ? 2 : 4;
@@ -669,6 +680,7 @@ class Checker {
       const uint64_t second = matrix_bytes(format, 1, panels, layer.units());
       if (!aligned(part, i, layer.recurrent_weights()) ||
           !equal(part, "the bytes of all panels", i, layer.recurrent_weights()->size(), first + second) ||
+          !own_bytes(part, first + second, i) ||
           !matrix_values(part, layer.recurrent_weights()->Data(), format, 2, panels, layer.units(), i) ||
           !matrix_values(part, layer.recurrent_weights()->Data() + first, format, 1, panels, layer.units(),
                          i))
@@ -1199,8 +1211,9 @@ class Checker {
 
   const uint8_t* blob_;
   tonearm_diagnostic& diagnostic_;
-  uint32_t frontier_ = 0;   // the first slot not yet written
-  uint64_t most_work_ = 0;  // bytes that an operator needs beside the slots, at most
+  uint32_t frontier_ = 0;        // the first slot not yet written
+  uint64_t unread_weights_ = 0;  // bytes of the file that no matrix has yet
+  uint64_t most_work_ = 0;       // bytes that an operator needs beside the slots, at most
   // Of a session model:
   bool session_ = false, leaky_ = false;
   uint32_t columns_ = 0, first_now_ = 0, first_end_ = 0;

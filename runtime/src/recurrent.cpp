@@ -1,5 +1,5 @@
 // Networks that remember: recurrent layers over a session or over a row's columns, in float32 and in whole
-// numbers, and dense layers of codes. The loops here are the reference; see kernels/networks.h.
+// numbers, and dense layers of codes. The inner loops are in network_kernels.cpp.
 
 #include "recurrent.h"
 

@@ -310,7 +310,7 @@ int64_t later(int64_t time, float ms) {
 // ------------------------------------------------------------------------------------ predictions
 
 /// A call's question about one candidate after another. Lays out the scratch: slots, then what each ensemble
-/// shares. (What is left of it is for a self-test's own session.)
+/// shares and each network works in. (What is left of it is for a self-test's own session.)
 class Prediction {
  public:
   Prediction(const tonearm_model& model, const Plan& plan, const void* session, void* scratch)
@@ -565,7 +565,8 @@ tonearm_status tonearm_session_load(const tonearm_model* model, void* memory, si
   if (image_size < sizeof(Header)) return TONEARM_SESSION_CORRUPT;
   Header header = read_header(image);
   if (!is_session_of(plan, header)) return TONEARM_WRONG_SESSION;
-  // Nothing in a session is an index; one flag is all that could be out of range.
+  // Nothing in a session is an index. One flag could be out of range; a count of steps beyond the ring is
+  // limited when it is read.
   if (image_size != plan.session_bytes || header.playing > 1 || header.reserved != 0 ||
       header.crc != image_crc(static_cast<const uint8_t*>(image), plan.session_bytes))
     return TONEARM_SESSION_CORRUPT;

@@ -57,7 +57,7 @@ const char* tonearm_status_text(tonearm_status status) noexcept {
     case TONEARM_NOT_A_TABLE_MODEL:
       return "tonearm_evaluate on a model of listening sessions";
     case TONEARM_SESSION_TOO_SMALL:
-      return "the memory is smaller than tonearm_session_size says";
+      return "the memory for a session is smaller than the model needs";
     case TONEARM_NOTHING_PLAYING:
       return "no track has started since the last one ended";
     case TONEARM_WRONG_SESSION:

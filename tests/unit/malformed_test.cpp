@@ -399,6 +399,44 @@ TEST(Open, RefusesAnotherIdentifier) {
 }
 
 // Each bulk array in turn is moved to the end of the file, 4 past a multiple of 16.
+/// Tables of FlatBuffers may be shared, so that a small file could hold the same large matrix a thousand
+/// times.
+TEST(Open, RefusesMatricesThatShareBytes) {
+  SampleModel sample = sample_model("quantized-float16");
+  schema::ModelT& model = sample.model;
+  Random random(7);
+  const std::uint16_t first = model.operators.front()->input_offset;
+  model.operators.clear();
+  constexpr unsigned outputs = 1024, copies = 3;
+  for (unsigned i = 0; i < copies; ++i) {
+    schema::OperatorKindUnion kind;
+    kind.Set(sample_quantized(schema::WeightFormat::Float16, 4, i == 0 ? outputs : 1, random));
+    append_sample_operator(model, first, 4, outputs, std::move(kind));
+  }
+  Bytes bytes = pack(model);
+  // The kinds of the later operators become that of the first.
+  const schema::Model* shared = schema::GetModel(bytes.data());
+  const auto kind_at = [&](unsigned i) {
+    const auto* op = reinterpret_cast<const flatbuffers::Table*>(shared->operators()->Get(i));
+    return const_cast<std::uint8_t*>(op->GetAddressOf(schema::Operator::VT_KIND));
+  };
+  const auto* target = static_cast<const std::uint8_t*>(shared->operators()->Get(0)->kind());
+  for (unsigned i = 1; i < copies; ++i) {
+    ASSERT_GT(target, kind_at(i));
+    flatbuffers::WriteScalar(kind_at(i), static_cast<flatbuffers::uoffset_t>(target - kind_at(i)));
+  }
+  ASSERT_EQ(shared->operators()->Get(2)->kind(), shared->operators()->Get(0)->kind());
+  tonearm_open_options options{};
+  options.struct_size = sizeof options;
+  options.skip_crc = 1;
+  tonearm_diagnostic diagnostic{};
+  diagnostic.struct_size = sizeof diagnostic;
+  tonearm_model opened;
+  EXPECT_EQ(tonearm_model_open(&opened, bytes.data(), bytes.size(), &options, &diagnostic), TONEARM_INVALID);
+  EXPECT_STREQ(diagnostic.part, "quantized.weights");
+  EXPECT_STREQ(diagnostic.rule, "no bytes of another matrix");
+}
+
 TEST(Open, RefusesBulkArraysThatAreNotAligned) {
   const auto kind = [](const schema::Model& model) { return model.operators()->Get(0)->kind(); };
   const auto encoder = [](const schema::Model& model) { return model.features()->Get(1)->encoder(); };

@@ -19,7 +19,7 @@
  *
  * Validity. tonearm_model_open checks the whole blob: structure, every index and size, every weight,
  * and a checksum. After it has returned TONEARM_OK, evaluation cannot fail on account of the blob, runs
- * in bounded time and stack (under 4 kB), and reads nothing outside the blob, the row and the scratch.
+ * in bounded time and stack (under 4 kB), and reads nothing outside the blob, the session and the call's arguments.
  *
  * Numbers. Tree models and networks of int8 weights give the same bits on every target; networks of float weights agree to
  * 1e-6. Callers may run in
@@ -87,7 +87,7 @@ typedef enum tonearm_status {
     TONEARM_NOT_OPEN = 16,            /**< The model is all zero: it was never opened, or opening failed. */
     TONEARM_NOT_A_SESSION_MODEL = 17, /**< A session call on a plain table model. */
     TONEARM_NOT_A_TABLE_MODEL = 18,   /**< tonearm_evaluate on a session model. */
-    TONEARM_SESSION_TOO_SMALL = 19,   /**< Less memory than tonearm_session_size says. */
+    TONEARM_SESSION_TOO_SMALL = 19,   /**< Less memory for a session than the model needs. */
 
     /* 20-29: the blob cannot be used; get another one. */
     TONEARM_NOT_A_MODEL = 20, /**< The bytes are not a Tonearm blob at all. */
@@ -141,7 +141,8 @@ typedef struct tonearm_model {
     uint32_t private_state[20];
 } tonearm_model;
 
-/** Instruction sets that the library has kernels for, as bits. All kernels give the same bits. */
+/** Instruction sets that the library has kernels for, as bits. All give the same bits, but for
+ *  recurrent layers of float weights and dense ones of float16, which agree to 1e-6. */
 typedef enum tonearm_cpu {
     TONEARM_CPU_SCALAR = 1, /**< None of those below: plain C++, for comparison. */
     TONEARM_CPU_SSSE3 = 2,
@@ -177,7 +178,7 @@ typedef struct tonearm_open_options {
  *
  * The kernels are chosen here, once; tonearm_info::cpu says which.
  *
- * Cost: one pass over the blob, 0.6 to 2.5 ns a byte on desktops and servers, the checksum included; and on x86 a few CPUID
+ * Cost: a few passes over the blob, 0.6 to 2.5 ns a byte on desktops and servers, the checksum included; and on x86 a few CPUID
  * instructions, which take some 20 us in a virtual machine (none with options.cpu = TONEARM_CPU_SCALAR).
  * Threads: may run at once with anything that does not write to `model` or the blob.
  *
@@ -294,8 +295,9 @@ TONEARM_API size_t tonearm_scratch_size(const tonearm_model *model) TONEARM_NOEX
  * @param columns  Must equal info.columns.
  * @param scratch  tonearm_scratch_size bytes, 4-byte aligned, contents arbitrary. Not kept; one call at a time.
  * @param out      info.outputs floats: probabilities in [0, 1], unless the model was made for something else.
- *                 NaN where a network or linear model meets a missing value that its policy does not fill,
- *                 or numbers so large that they overflow; tree models always give a number.
+ *                 NaN where a dense layer of float weights meets a missing value that its policy does not fill, or
+ *                 numbers so large that they overflow. Recurrent layers, and layers of int8 weights, take what is not
+ *                 finite for 0; tree models always give a number.
  *
  * Cost: the model's own work, no more; no allocation, no failure beyond the arguments.
  * Threads: any number at once, each with its own scratch and out.
@@ -303,6 +305,7 @@ TONEARM_API size_t tonearm_scratch_size(const tonearm_model *model) TONEARM_NOEX
  * @retval TONEARM_OK
  * @retval TONEARM_NULL_ARGUMENT      model, row, scratch or out is NULL
  * @retval TONEARM_NOT_OPEN
+ * @retval TONEARM_NOT_A_TABLE_MODEL  the model is one of sessions
  * @retval TONEARM_WRONG_COLUMNS      columns != info.columns
  * @retval TONEARM_MISALIGNED         scratch is not 4-byte aligned
  * @retval TONEARM_SCRATCH_TOO_SMALL  scratch_size < tonearm_scratch_size(model) */
@@ -533,8 +536,8 @@ TONEARM_API tonearm_status tonearm_session_init(const tonearm_model *model, void
 TONEARM_API tonearm_status tonearm_session_reset(const tonearm_model *model,
                                                  tonearm_session *session) TONEARM_NOEXCEPT;
 
-/** Writes a session as an image that can be stored: tonearm_session_size bytes, the same on every target,
- *  with a checksum. `image` needs no alignment and may not overlap the session.
+/** Writes a session as an image that can be stored: tonearm_session_size bytes, with a checksum. An image made on one target loads on any other. The same events give
+ *  the same bytes everywhere, but for the states of recurrent layers of float weights. `image` needs no alignment and may not overlap the session.
  *
  * @retval TONEARM_OK
  * @retval TONEARM_NULL_ARGUMENT, TONEARM_NOT_OPEN, TONEARM_NOT_A_SESSION_MODEL
@@ -586,7 +589,7 @@ TONEARM_API tonearm_status tonearm_track_start(const tonearm_model *model, tonea
  * @param end  What is known of it; NULL makes all of it unknown. Read during the call only.
  *
  * Cost: constant in the length of the session; see `tonearm inspect`. A recurrent network takes one step here, whose
- * multiplications are most of it; one that reads backward or is padded runs over the last steps it keeps.
+ * multiplications are most of it; one that keeps the last steps (always where it reads backward or is padded) runs over all of them.
  * Threads: as tonearm_track_start.
  *
  * @retval TONEARM_OK
@@ -634,7 +637,8 @@ TONEARM_API void tonearm_request_init(tonearm_request *request, uint32_t size) T
  *                 every model that predicts skips that is one float, the probability in [0, 1]: check it once,
  *                 at start-up. Always a number for tree models.
  *
- * Cost: the `context` part once, and the `candidate` part for each.
+ * Cost: the `context` part once, and the `candidate` part for each. Networks over the session have been run when a track
+ * ended; only a padded one runs here, as long as no track has ended.
  * Threads: any number at once on one session, each with its own scratch, while no other call changes it.
  *
  * @retval TONEARM_OK

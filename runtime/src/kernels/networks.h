@@ -1,9 +1,9 @@
 #pragma once
 
 // What the vectorised kernels of networks share with the code that calls them, as trees.h does for trees:
-// plain data and C functions, nothing inline. The plain C++ in recurrent.cpp and kernels.cpp is the
-// reference: kernels of codes and those of dense float32 layers give its very bits, the others may add up in
-// another order and agree to 1e-6.
+// plain data and C functions, nothing inline. The plain C++ in network_kernels.cpp (and dot() of
+// kernels.h) is the reference: kernels of codes and those of dense float32 layers give its very bits, the
+// others may add up in another order and agree to 1e-6.
 
 #include <stddef.h>
 #include <stdint.h>
