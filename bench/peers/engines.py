@@ -36,7 +36,7 @@ import treelite
 import xgboost
 from sklearn.ensemble import RandomForestClassifier
 
-from measuring import (BUILD, KERNELS, ROOT, child_cpu_seconds, machine, machine_text, package_file, plot, progress,
+from measuring import (BUILD, KERNELS, ROOT, build_program, child_cpu_seconds, machine, machine_text, package_file, plot, progress,
                        quartiles, size_text, table_text, time_text)
 
 THREADS = 2
@@ -445,19 +445,6 @@ def engines_of(workload):
     return engines, left_out
 
 
-def build_program(folder, *options):
-    """engines.c with Tonearm's release build."""
-    library = BUILD / "lib/libtonearm.a"
-    if not library.exists() or not (BUILD / "bin/tonearm").exists():
-        sys.exit(f"The release build of Tonearm is missing in {BUILD}: run bench/peers/run, which makes it, or "
-                 "`cmake --preset release && cmake --build --preset release`.")
-    program = folder / ("engines" + "".join(options))
-    subprocess.run(
-        ["gcc", "-std=c11", "-O2", "-Wall", "-Wextra", *options, f"-I{ROOT}/runtime/include",
-         ROOT / "bench/peers/engines.c", library, "-rdynamic", "-ldl", "-lm", "-o", program], check=True)
-    return program
-
-
 def run_program(program, mode, rounds, workload, engines):
     """A list of numbers for every engine."""
     words = [word for engine in engines for word in engine.words]
@@ -473,7 +460,7 @@ def run_program(program, mode, rounds, workload, engines):
 
 def measure(workload, folder, quick, instructions):
     engines, left_out = engines_of(workload)
-    program, counting = build_program(folder), build_program(folder, "-DCOUNT_ALLOCATIONS")
+    program, counting = build_program("engines", folder), build_program("engines", folder, "-DCOUNT_ALLOCATIONS")
     progress(f"{workload.name}: comparing and counting")
     kernels = KERNELS[int(run_program(program, "kernels", 1, workload, engines)[0][0])]
     predictions = run_program(program, "predict", 1, workload, engines)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <tonearm/tonearm.h>
 
 #define EVICTED_BYTES ((size_t)96 << 20)
 #define PREPARED_CALLS 16
@@ -49,6 +50,24 @@ static void* read_file(const char* path, size_t* size) {
   if (fread(bytes, 1, *size, file) != *size) fail("%s cannot be read", path);
   fclose(file);
   return bytes;
+}
+
+/* `cpu` is the number for tonearm_open_options; 0 lets the library choose. */
+static tonearm_model* open_model(const char* cpu, const char* path, tonearm_info* info) {
+  size_t size;
+  void* blob = read_file(path, &size);
+  const tonearm_open_options options = {.struct_size = sizeof options,
+                                        .cpu = (uint32_t)strtoul(cpu, NULL, 10)};
+  tonearm_diagnostic diagnostic = {.struct_size = sizeof diagnostic};
+  tonearm_model* model = allocated(sizeof(tonearm_model));
+  if (tonearm_model_open(model, blob, size, &options, &diagnostic) != TONEARM_OK) {
+    char text[512];
+    tonearm_diagnostic_text(&diagnostic, text, sizeof text);
+    fail("%s: %s", path, text);
+  }
+  *info = (tonearm_info){.struct_size = sizeof *info};
+  tonearm_model_info(model, info);
+  return model;
 }
 
 static void* symbol(const char* library, const char* name) {

@@ -90,6 +90,19 @@ def machine_text(facts):
     return text
 
 
+def build_program(name, folder, *options):
+    """`name`.c of this folder with Tonearm's release build."""
+    library = BUILD / "lib/libtonearm.a"
+    if not library.exists() or not (BUILD / "bin/tonearm").exists():
+        sys.exit(f"The release build of Tonearm is missing in {BUILD}: run bench/peers/run, which makes it, or "
+                 "`cmake --preset release && cmake --build --preset release`.")
+    program = folder / (name + "".join(options))
+    subprocess.run(
+        ["gcc", "-std=c11", "-O2", "-Wall", "-Wextra", *options, f"-I{ROOT}/runtime/include",
+         ROOT / f"bench/peers/{name}.c", library, "-rdynamic", "-ldl", "-lm", "-o", program], check=True)
+    return program
+
+
 def plot(panels, facts, what):
     """Bars on a logarithmic axis as SVG that reads on light and on dark pages. `panels` are pairs of a title and bars,
     each a name, whether it is ours, and its warm and cold nanoseconds; `what` is what a time is of."""

@@ -103,21 +103,9 @@ static const float* session_answer(struct engine* engine) {
   return engine->output;
 }
 
-/* `cpu` is the number for tonearm_open_options; 0 lets the library choose. */
 static void open_tonearm(struct engine* engine, const char* cpu, const char* path) {
-  size_t size;
-  void* blob = read_file(path, &size);
-  const tonearm_open_options options = {.struct_size = sizeof options,
-                                        .cpu = (uint32_t)strtoul(cpu, NULL, 10)};
-  tonearm_diagnostic diagnostic = {.struct_size = sizeof diagnostic};
-  engine->model = allocated(sizeof(tonearm_model));
-  if (tonearm_model_open(engine->model, blob, size, &options, &diagnostic) != TONEARM_OK) {
-    char text[512];
-    tonearm_diagnostic_text(&diagnostic, text, sizeof text);
-    fail("%s: %s", path, text);
-  }
-  tonearm_info info = {.struct_size = sizeof info};
-  tonearm_model_info(engine->model, &info);
+  tonearm_info info;
+  engine->model = open_model(cpu, path, &info);
   if (info.columns != engine->columns || info.outputs > engine->outputs)
     fail("%s is a model of %u columns and %u outputs", path, (unsigned)info.columns, (unsigned)info.outputs);
   engine->outputs = info.outputs; /* of two classes the importer keeps the second */

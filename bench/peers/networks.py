@@ -28,7 +28,7 @@ import onnx
 import onnx.helper
 import onnx.numpy_helper
 
-from measuring import (BUILD, KERNELS, ROOT, child_cpu_seconds, machine, machine_text, package_file, plot, progress,
+from measuring import (BUILD, KERNELS, ROOT, build_program, child_cpu_seconds, machine, machine_text, package_file, plot, progress,
                        quartiles, size_text, table_text, time_text)
 
 ROWS = 1024
@@ -616,19 +616,6 @@ def engines_of(workload, out):
     add("LiteRT, int8", "compiled", litert,
         model("int8.tflite", lambda workload, path: write_tflite(workload, path, True)), same=False)
     return engines, left_out
-
-
-def build_program(folder, *options):
-    """networks.c with Tonearm's release build."""
-    library = BUILD / "lib/libtonearm.a"
-    if not library.exists() or not (BUILD / "bin/bench_networks").exists():
-        sys.exit(f"The release build of Tonearm is missing in {BUILD}: run bench/peers/run, which makes it, or "
-                 "`cmake --preset release && cmake --build --preset release`.")
-    program = folder / ("networks" + "".join(options))
-    subprocess.run(
-        ["gcc", "-std=c11", "-O2", "-Wall", "-Wextra", *options, f"-I{ROOT}/runtime/include",
-         ROOT / "bench/peers/networks.c", library, "-rdynamic", "-ldl", "-lm", "-o", program], check=True)
-    return program
 
 
 def run_program(program, mode, rounds, workload, engines):

@@ -23,6 +23,7 @@ class Checkpoint {
   std::optional<nlohmann::json> load(const std::string& stage) const;
   void save(const std::string& stage, const nlohmann::json& state) const;
   void remove() const;
+  bool is_kept() const { return !path_.empty(); }
 
  private:
   std::filesystem::path path_;

@@ -264,6 +264,12 @@ void compare(const Options& options) {
   const auto sessions = std::count_if(all.begin(), all.end(), about_sessions);
   if (sessions > 0 && sessions < static_cast<std::ptrdiff_t>(all.size()))
     throw Error("some of the recipes are about listening sessions and some about tables: compare them apart");
+  if (options.paired && (sessions == 0 || all.size() < 2))
+    throw Error(sessions == 0
+                    ? "--paired compares predictors of listening sessions, not of tables: leave it out"
+                    : "--paired compares systems with the first one: name a second recipe or variant");
+  if (sessions == 0 && !options.beside.empty())
+    throw Error("--beside is for recipes of listening sessions, not of tables: leave it out");
   if (sessions > 0) return compare_sessions(options, all, threads);
   for (const auto& [file, variant] : all)
     for (const std::string& split : options.splits) {

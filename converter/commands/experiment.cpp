@@ -50,15 +50,9 @@ void add_unique(std::vector<std::string>& list, const std::string& name) {
   if (!name.empty() && std::find(list.begin(), list.end(), name) == list.end()) list.push_back(name);
 }
 
+/// The units of each hidden layer.
 std::vector<unsigned> read_units(const Recipe::Section& section, const std::vector<unsigned>& otherwise) {
-  if (!section.has("hidden")) return otherwise;
-  std::vector<unsigned> hidden;
-  for (const double units : section.numbers("hidden")) {
-    if (!(units >= 1 && units <= 10000 && units == std::floor(units)))
-      section.fail("hidden", "must hold whole numbers from 1 to 10000: the units of each hidden layer");
-    hidden.push_back(static_cast<unsigned>(units));
-  }
-  return hidden;
+  return section.has("hidden") ? section.counts("hidden", 1, 10000) : otherwise;
 }
 
 NetworkActivation read_activation(const Recipe::Section& section) {

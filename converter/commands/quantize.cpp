@@ -225,13 +225,20 @@ void quantize_file(const Options& options) {
     plans.push_back(plan_operator(model, i, quantization));
     ranges_needed |= needs_ranges(model, i, quantization);
   }
+  const auto in_file = [&](const auto& action) {
+    try {
+      return action();
+    } catch (const Error& error) {
+      throw Error(options.model + ": " + error.what());
+    }
+  };
   if (std::all_of(plans.begin(), plans.end(),
                   [](const OperatorPlan& plan) { return plan.to == OperatorPlan::To::as_it_is; }))
-    quantize(model, quantization, {});  // says why not
+    in_file([&] { return quantize(model, quantization, {}); });  // says why not
 
   const Evidence evidence = find_evidence(model, options.model, options.rows, options.data, threads);
-  const InputRanges ranges = measure_ranges(model, quantization, evidence.measure);
-  ModelT quantized = quantize(model, quantization, ranges);
+  ModelT quantized = in_file(
+      [&] { return quantize(model, quantization, measure_ranges(model, quantization, evidence.measure)); });
   refresh_golden(quantized);
   ModelT before = model;
   const Comparison comparison = evidence.compare(before, quantized);

@@ -51,9 +51,10 @@ Comparison compare_rows(ModelT& before, ModelT& after, const std::vector<float>&
 
 // ------------------------------------------------------------------------------------------------- evidence
 
-Evidence golden_evidence(const ModelT& model, Threads& threads) {
+Evidence golden_evidence(const ModelT& model, const std::string& name, Threads& threads) {
   if (model.golden == nullptr || model.golden->rows.empty())
-    throw Error("the blob has no golden rows to measure changes on: give --rows or --data");
+    throw Error(name + ": it has no golden rows to measure changes on: give " +
+                (model.session != nullptr ? "--data" : "--rows or --data"));
   Evidence evidence{"the golden rows", over_golden(model), {}};
   if (model.session == nullptr) {
     evidence.compare = [rows = model.golden->rows, &threads](ModelT& before, ModelT& after) {
@@ -63,12 +64,14 @@ Evidence golden_evidence(const ModelT& model, Threads& threads) {
     };
     return evidence;
   }
-  evidence.compare = [](ModelT& before, ModelT& after) {
+  evidence.compare = [name](ModelT& before, ModelT& after) {
     refresh_golden(before);
     refresh_golden(after);
     if (before.golden == nullptr || after.golden == nullptr ||
         before.golden->outputs.size() != after.golden->outputs.size())
-      throw Error("the golden events leave outputs missing, so that changes cannot be measured: give --data");
+      throw Error(
+          name +
+          ": its golden events leave outputs missing, so that changes cannot be measured: give --data");
     Comparison comparison;
     std::uint32_t ended = 0;
     std::size_t n = 0;
@@ -165,6 +168,16 @@ class Sessions {
   bool has_split() const { return split_.has_value(); }
   std::string rule() const { return split_ ? split_->rule() : "all sessions"; }
 
+  /// Of each output of a model, over the training sessions, or all where there is no split.
+  std::vector<float> largest(ModelT& model) const {
+    return largest_outputs(
+        *logs_, questions_,
+        [this](const Log& log, const Play& first, std::uint32_t) {
+          return !split_ || split_->part(log, first) == Part::training;
+        },
+        model, threads_);
+  }
+
   /// Of the sessions of a part, or of all where there is no split.
   void replay(const std::vector<const Blob*>& blobs, Part part, const char* label, const Sink& sink) const {
     for_each_batch(*logs_, label, [&](const std::vector<Log>& logs) {
@@ -198,20 +211,6 @@ class Sessions {
   std::optional<SessionSplit> split_;
   Questions questions_;
 };
-
-std::vector<float> measure_sessions(const Sessions& sessions, ModelT& model) {
-  const Blob blob(pack(model), "the model up to an operator", TONEARM_CPU_SCALAR);
-  std::vector<float> largest(blob.outputs());
-  sessions.replay({&blob}, Sessions::Part::training, "measuring ranges",
-                  [&](const Log&, const std::vector<Replayed>& replayed, const std::vector<char>& wanted) {
-                    const Replayed& answers = replayed.front();
-                    for (std::size_t e = 0; e < answers.examples.size(); ++e)
-                      for (std::size_t k = 0; k < largest.size() && wanted[answers.examples[e].session]; ++k)
-                        if (const float value = answers.outputs[e * largest.size() + k]; std::isfinite(value))
-                          largest[k] = std::max(largest[k], std::abs(value));
-                  });
-  return largest;
-}
 
 Comparison compare_sessions(const Sessions& sessions, ModelT& before, ModelT& after) {
   const Blob old_blob(pack(before), "the given blob", TONEARM_CPU_SCALAR),
@@ -253,7 +252,7 @@ Evidence session_evidence(const ModelT& model, const std::string& name, const st
                           Threads& threads) {
   const auto sessions = std::make_shared<const Sessions>(model, name, data, threads);
   return {sessions->has_split() ? "training sessions" : "all sessions",
-          [sessions](ModelT& tapped) { return measure_sessions(*sessions, tapped); },
+          [sessions](ModelT& tapped) { return sessions->largest(tapped); },
           [sessions](ModelT& before, ModelT& after) { return compare_sessions(*sessions, before, after); }};
 }
 
@@ -267,7 +266,7 @@ Evidence find_evidence(const ModelT& model, const std::string& name, const std::
                 ": it is a session model, and rows of a table say nothing of sessions: give --data, a folder "
                 "of logs");
   if (!rows.empty()) return rows_evidence(model, rows, threads);
-  if (data.empty()) return golden_evidence(model, threads);
+  if (data.empty()) return golden_evidence(model, name, threads);
   return session ? session_evidence(model, name, data, threads) : table_evidence(model, name, data, threads);
 }
 

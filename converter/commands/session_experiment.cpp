@@ -45,9 +45,6 @@ std::size_t memory_bytes(const Recipe::Section& recipe) {
   return static_cast<std::size_t>(recipe.section("train").number("memory_mb", 1024.0, 16, 1e7) * 1e6);
 }
 
-/// Which sessions of a log are wanted.
-using Wanted = std::function<bool(const Log&, const Play& first, std::uint32_t number)>;
-
 /// Replays logs and hands over the questions about the wanted sessions, batch by batch, in order; with
 /// `steps`, a program of steps, these too.
 class Replays {
@@ -284,27 +281,13 @@ SessionData collect_sessions(const Preparation& made, const Replays& replays, co
   return data;
 }
 
-/// The largest magnitude of each output of a model over the training sessions.
-std::vector<float> largest_outputs(const Preparation& made, schema::ModelT& model, Threads& threads) {
-  const Blob blob(pack(model), "the new blob", TONEARM_CPU_SCALAR);
-  std::vector<float> result(blob.outputs());
-  Replays(*made.logs, blob, made.questions, threads, "measuring ranges")
-      .run(made.part(Part::training), [&](const Log&, const Replayed& replayed,
-                                          const std::vector<char>& wanted) {
-        for (std::size_t i = 0; i < replayed.examples.size(); ++i)
-          for (std::size_t k = 0; wanted[replayed.examples[i].session] && k < result.size(); ++k)
-            if (const float value = std::abs(replayed.outputs[i * result.size() + k]); std::isfinite(value))
-              result[k] = std::max(result[k], value);
-      });
-  return result;
-}
-
 /// With the weights of its networks as the recipe wants them.
 schema::ModelT with_weights(const Preparation& made, schema::ModelT model, Threads& threads) {
   if (made.settings.weights == schema::WeightFormat::Float32) return model;
   const QuantizeOptions options{made.settings.weights, false};
   return quantize(model, options, measure_ranges(model, options, [&](schema::ModelT& part) {
-                    return largest_outputs(made, part, threads);
+                    return largest_outputs(*made.logs, made.questions, made.part(Part::training), part,
+                                           threads);
                   }));
 }
 
@@ -510,6 +493,20 @@ Log beginning(const Log& log, std::size_t first, std::size_t count) {
 
 }  // namespace
 
+std::vector<float> largest_outputs(const LogSource& logs, const Questions& questions,
+                                   const Wanted& wanted_sessions, schema::ModelT& model, Threads& threads) {
+  const Blob blob(pack(model), "the model up to an operator", TONEARM_CPU_SCALAR);
+  std::vector<float> result(blob.outputs());
+  Replays(logs, blob, questions, threads, "measuring ranges")
+      .run(wanted_sessions, [&](const Log&, const Replayed& replayed, const std::vector<char>& wanted) {
+        for (std::size_t i = 0; i < replayed.examples.size(); ++i)
+          for (std::size_t k = 0; wanted[replayed.examples[i].session] && k < result.size(); ++k)
+            if (const float value = std::abs(replayed.outputs[i * result.size() + k]); std::isfinite(value))
+              result[k] = std::max(result[k], value);
+      });
+  return result;
+}
+
 bool is_session_recipe(const Recipe::Section& recipe) { return recipe.section("data").has("adapter"); }
 
 SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesystem::path& folder,
@@ -522,8 +519,8 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
   outcome.tolerance = made.settings.tolerance;
 
   const std::string label = root.text("name") + ", seed " + std::to_string(seed);
-  const Replays replays(*made.logs, *made.features, made.questions, threads, label + ", replaying",
-                        made.steps.get());
+  std::optional<Replays> replays(std::in_place, *made.logs, *made.features, made.questions, threads,
+                                 label + ", replaying", made.steps.get());
   std::optional<Replays> row_replays;  // which rows that do not fit in memory go back to
   std::unique_ptr<Rows> training, validation;
   std::optional<SessionData> sessions, validation_sessions;
@@ -536,8 +533,8 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
         std::make_unique<Rows>(*row_replays, outcome.features, made.part(Part::validation), made.bytes / 4);
   };
   if (made.network() || made.settings.trainer.encoder) {
-    sessions = collect_sessions(made, replays, made.part(Part::training), made.bytes / 2);
-    validation_sessions = collect_sessions(made, replays, made.part(Part::validation), made.bytes / 4);
+    sessions = collect_sessions(made, *replays, made.part(Part::training), made.bytes / 2);
+    validation_sessions = collect_sessions(made, *replays, made.part(Part::validation), made.bytes / 4);
     outcome.features = sessions->step_features + sessions->row_features;
   } else {
     read_rows();
@@ -585,17 +582,17 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
     StreamedMetrics metrics;
     const SessionWeights none;
     if (made.network()) {
-      const SessionData fit = collect_sessions(made, replays, wanted(false), made.bytes / 2);
+      const SessionData fit = collect_sessions(made, *replays, wanted(false), made.bytes / 8);
       const RecurrentNetwork network =
           train_network_on(made, fit, *validation_sessions, SessionRanges(fit), options);
-      const SessionData test = collect_sessions(made, replays, wanted(true), made.bytes / 2);
+      const SessionData test = collect_sessions(made, *replays, wanted(true), made.bytes / 8);
       const std::vector<double> probabilities = recurrent_probabilities(network, test, threads);
       for (std::size_t i = 0; i < probabilities.size(); ++i)
         metrics.add(probabilities[i], test.targets[i * test.tasks], none);
     } else {
-      Rows fit_rows(replays, outcome.features, wanted(false), made.bytes / 2);
+      Rows fit_rows(*replays, outcome.features, wanted(false), made.bytes / 2);
       const TrainedModel model = train_on(made, fit_rows, *validation, options, temporary);
-      ReplayedRows(replays, outcome.features, wanted(true)).read([&](const RowBlock& block) {
+      ReplayedRows(*replays, outcome.features, wanted(true)).read([&](const RowBlock& block) {
         for (std::size_t row = 0; row < block.rows; ++row)
           metrics.add(
               reference_probability(model, block.values.subspan(row * outcome.features, outcome.features)),
@@ -618,6 +615,7 @@ SessionOutcome run_session_experiment(const Recipe& recipe, const std::filesyste
     outcome.float_bytes -= pack(outcome.model).size();
   } else {
     if (made.settings.trainer.encoder) {
+      replays.reset();  // the program that it replays is replaced
       train_encoder(made, std::move(*sessions), std::move(*validation_sessions), options);
       read_rows();
     }

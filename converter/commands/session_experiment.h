@@ -4,6 +4,7 @@
 // `features` and `compare` do where a recipe's [data] names an adapter.
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -25,6 +26,14 @@ bool is_session_recipe(const Recipe::Section& recipe);
 
 /// What a recipe's [examples] asks about each track.
 Questions read_questions(const Recipe::Section& recipe);
+
+/// Which sessions of a log are wanted, by their first play and number.
+using Wanted = std::function<bool(const Log&, const Play& first, std::uint32_t number)>;
+
+/// The largest finite magnitude of each output of a model, over the questions about the wanted sessions. By
+/// the plain kernels, because blobs are made of it.
+std::vector<float> largest_outputs(const LogSource& logs, const Questions& questions, const Wanted& wanted,
+                                   schema::ModelT& model, Threads& threads);
 
 /// Trains, converts and measures a session model.
 struct SessionOutcome {

@@ -8,6 +8,7 @@
 #include "data/adapter.h"
 #include "emit/emit.h"
 #include "emit/networks.h"
+#include "quantize/quantize.h"
 
 namespace tonearm {
 namespace {
@@ -159,10 +160,12 @@ RecurrentOptions with_branches(RecurrentOptions options, const SessionProgram& p
 }
 
 void require_given(const SessionProgram& program) {
+  const schema::ModelT model = program.gathered();
+  const std::vector<bool> missing = missing_slots(model);
   for (const SessionProgram::Branch& branch : program.branches()) {
     if (branch.options.source != BranchOptions::Source::row) continue;
     for (const std::uint32_t feature : branch.options.inputs)
-      if (program.may_be_missing(feature))
+      if (missing[model.output_offset + feature])
         throw Error("the feature '" + program.names()[feature] +
                     "' may be missing when a player asks, and a network computes nothing from that: give its "
                     "column a number under [missing], a lag its empty = 0, a mean a prior_weight, or make it "

@@ -228,6 +228,16 @@ unsigned Recipe::Section::count(const std::string& key, std::optional<unsigned> 
   return static_cast<unsigned>(value);
 }
 
+std::vector<unsigned> Recipe::Section::counts(const std::string& key, unsigned low, unsigned high) const {
+  std::vector<unsigned> counts;
+  for (const double value : numbers(key)) {
+    if (!(value >= low && value <= high && value == std::floor(value)))
+      fail(key, "must hold whole numbers from " + std::to_string(low) + " to " + std::to_string(high));
+    counts.push_back(static_cast<unsigned>(value));
+  }
+  return counts;
+}
+
 bool Recipe::Section::flag(const std::string& key, bool otherwise) const {
   const toml::node* node = state_->find(key);
   if (node == nullptr) return otherwise;

@@ -45,8 +45,10 @@ class Recipe {
     std::vector<std::string> texts(const std::string& key) const;  // empty if missing
     std::vector<double> numbers(const std::string& key) const;     // empty if missing
     std::vector<float> floats(const std::string& key) const;       // the same, within the range of float32
-    Section section(const std::string& key) const;                 // empty if missing
-    std::vector<Section> sections(const std::string& key) const;   // of an array of tables
+    std::vector<unsigned> counts(const std::string& key, unsigned low,
+                                 unsigned high) const;            // empty if missing
+    Section section(const std::string& key) const;                // empty if missing
+    std::vector<Section> sections(const std::string& key) const;  // of an array of tables
     std::vector<std::string> keys() const;
     /// An Error that points at a key of this table.
     [[noreturn]] void fail(const std::string& key, const std::string& sentence) const;

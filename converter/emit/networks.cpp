@@ -219,15 +219,11 @@ std::uint16_t append_recurrent(schema::ModelT& model, schema::RecurrentT recurre
   return model.output_offset;
 }
 
-namespace {
-
 unsigned step_width(const schema::OperatorT& op, const schema::RecurrentT& recurrent) {
   return recurrent.sequence == schema::Sequence::Session
              ? op.input_length
              : (op.input_length - (recurrent.lengths ? 1u : 0u)) / std::max<unsigned>(1, recurrent.steps);
 }
-
-}  // namespace
 
 std::size_t recurrent_products(const schema::OperatorT& op, const schema::RecurrentT& recurrent) {
   std::size_t products = 0;

@@ -50,7 +50,8 @@ RecurrentLayer unpack_layer(const schema::RecurrentLayerT& layer, unsigned input
 std::uint16_t append_recurrent(schema::ModelT& model, schema::RecurrentT recurrent, std::uint16_t first,
                                std::size_t count, schema::Phase phase);
 
-/// Outputs of an operator's highest level, and how many inputs each layer has, in their order.
+/// The inputs of a step; the outputs of the highest level; how many inputs each layer has, in their order.
+unsigned step_width(const schema::OperatorT& op, const schema::RecurrentT& recurrent);
 unsigned recurrent_width(const schema::RecurrentT& recurrent);
 std::vector<unsigned> layer_inputs(const schema::RecurrentT& recurrent, unsigned step_width);
 

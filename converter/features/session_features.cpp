@@ -49,11 +49,7 @@ BranchOptions read_branch(const Recipe::Section& section, const std::string& enc
   branch.dropout = section.number("dropout", 0, 0, 0.95);
   if (encode == "dense") {
     branch.source = BranchOptions::Source::row;
-    for (const double units : section.numbers("hidden")) {
-      if (!(units >= 1 && units <= 10000 && units == std::floor(units)))
-        section.fail("hidden", "must hold whole numbers from 1 to 10000: the units of each layer");
-      branch.hidden.push_back(static_cast<unsigned>(units));
-    }
+    branch.hidden = section.counts("hidden", 1, 10000);
     if (branch.hidden.empty()) section.fail("hidden", "must hold the units of at least one layer");
     return branch;
   }
@@ -692,46 +688,6 @@ SessionProgram::SessionProgram() = default;
 schema::ModelT SessionProgram::gathered() const { return assemble(Form::gathered); }
 schema::ModelT SessionProgram::scattered() const { return assemble(Form::scattered); }
 schema::ModelT SessionProgram::steps() const { return assemble(Form::steps); }
-
-bool SessionProgram::may_be_missing(std::size_t feature) const { return may_be_missing(outputs_[feature]); }
-
-bool SessionProgram::may_be_missing(const Source& source) const {
-  if (source.column) return std::isnan(fill_[source.index]);
-  const Planned& planned = planned_[source.index];
-  const auto all = [&] {
-    return std::any_of(planned.inputs.begin(), planned.inputs.end(),
-                       [&](const Source& input) { return may_be_missing(input); });
-  };
-  const auto one = [&](std::size_t place) { return may_be_missing(planned.inputs[place]); };
-  switch (planned.encoder.type) {
-    case schema::Encoder::OneHot:
-    case schema::Encoder::Total:
-    case schema::Encoder::Streak:
-      return false;
-    case schema::Encoder::Identity:
-    case schema::Encoder::Scale:
-    case schema::Encoder::Bucket:
-      return one(source.offset);
-    case schema::Encoder::Difference:
-      return one(source.offset) || one(planned.length + source.offset);
-    case schema::Encoder::Ordinal:
-      return one(0) && std::isnan(planned.encoder.AsOrdinal()->unknown);
-    case schema::Encoder::Fact: {
-      const schema::SessionFact fact = planned.encoder.AsFact()->fact;
-      return fact == schema::SessionFact::Gap || fact == schema::SessionFact::Elapsed;
-    }
-    case schema::Encoder::Lag:
-      return std::isnan(planned.encoder.AsLag()->empty) || one(source.offset % planned.inputs.size());
-    case schema::Encoder::Mean:
-      return planned.encoder.AsMean()->prior_weight <= 0;
-    case schema::Encoder::Window:
-      return true;
-    case schema::Encoder::Repeats:
-      return source.offset == 2;
-    default:
-      return all();
-  }
-}
 
 schema::ModelT SessionProgram::assemble(Form form) const {
   schema::ModelT model;

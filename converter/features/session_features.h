@@ -91,8 +91,6 @@ class SessionProgram {
   std::size_t step_features() const { return steps_.size(); }
   /// A program whose outputs are the steps of all session branches: of the last track that has ended.
   schema::ModelT steps() const;
-  /// Whether a player may leave out what feature i reads, so that it is no number.
-  bool may_be_missing(std::size_t feature) const;
 
   const std::vector<std::string>& names() const { return names_; }
   /// Of scattered(): the slot of each feature; those below context_end() are of the context part.
@@ -123,8 +121,6 @@ class SessionProgram {
 
   std::vector<LogColumn> columns_;  // in the model's order
   std::vector<float> fill_;
-  bool may_be_missing(const Source& source) const;
-
   std::vector<Planned> planned_;
   std::vector<Source> outputs_;  // of the predictor's features
   std::vector<Source> steps_;    // of the session branches

@@ -20,7 +20,12 @@ using To = OperatorPlan::To;
 
 // ------------------------------------------------------------------------------------ what may be missing
 
-/// For each slot, whether it may hold NaN.
+bool any_missing(const std::vector<bool>& missing, std::size_t first, std::size_t count) {
+  const auto begin = missing.begin() + static_cast<std::ptrdiff_t>(first);
+  const auto end = begin + static_cast<std::ptrdiff_t>(count);
+  return std::find(begin, end, true) != end;
+}
+
 class MissingSlots {
  public:
   explicit MissingSlots(const ModelT& model) {
@@ -28,13 +33,10 @@ class MissingSlots {
     for (const auto& feature : model.features) add(*feature);
     for (const auto& op : model.operators) add(*op);
   }
-  bool any(std::size_t first, std::size_t count) const {
-    const auto begin = missing_.begin() + static_cast<std::ptrdiff_t>(first);
-    return std::find(begin, begin + static_cast<std::ptrdiff_t>(count), true) !=
-           begin + static_cast<std::ptrdiff_t>(count);
-  }
+  std::vector<bool> take() { return std::move(missing_); }
 
  private:
+  bool any(std::size_t first, std::size_t count) const { return any_missing(missing_, first, count); }
   bool any_of(const std::vector<std::uint16_t>& slots) const {
     return std::any_of(slots.begin(), slots.end(), [&](std::uint16_t slot) { return missing_[slot]; });
   }
@@ -52,13 +54,9 @@ class MissingSlots {
         case schema::Encoder::Difference:
           missing = missing_[feature.inputs[i]] || missing_[feature.inputs[count + i]];
           break;
-        case schema::Encoder::Ordinal: {
-          const auto& ordinal = *feature.encoder.AsOrdinal();
-          missing = !std::isfinite(ordinal.unknown) ||
-                    !std::all_of(ordinal.values.begin(), ordinal.values.end(),
-                                 [](float value) { return std::isfinite(value); });
+        case schema::Encoder::Ordinal:  // what is no category of the vocabulary has been replaced
+          missing = missing_[feature.inputs[0]] && !std::isfinite(feature.encoder.AsOrdinal()->unknown);
           break;
-        }
         case schema::Encoder::Lag:
           missing = !std::isfinite(feature.encoder.AsLag()->empty) || missing_[feature.inputs[i % inputs]];
           break;
@@ -100,7 +98,7 @@ class MissingSlots {
       missing_.push_back(all || (op.kind.AsCalibrate() != nullptr && missing_[op.input_offset + i]));
   }
 
-  std::vector<char> missing_;
+  std::vector<bool> missing_;
 };
 
 // ------------------------------------------------------------------------------------------------ leaves
@@ -243,7 +241,7 @@ OperatorPlan plan_affine(const ModelT& model, const OperatorT& op, const Quantiz
   const schema::AffineT& affine = *op.kind.AsAffine();
   OperatorPlan plan{options.weights == WeightFormat::Int8 ? To::int8 : To::float16, ""};
   if (plan.to == To::int8 && !options.missing_as_zero &&
-      MissingSlots(model).any(op.input_offset, op.input_length))
+      any_missing(missing_slots(model), op.input_offset, op.input_length))
     plan = {To::float16, "an input may be missing, which codes cannot say"};
   if (plan.to == To::float16)
     for (const float weight : affine.weights)
@@ -281,15 +279,10 @@ schema::QuantizedAffineT quantize_affine(const OperatorT& op, To to, const std::
 
 // ------------------------------------------------------------------------------------------------ sequences
 
-unsigned step_inputs(const OperatorT& op, const schema::RecurrentT& recurrent) {
-  if (recurrent.sequence == schema::Sequence::Session) return op.input_length;
-  return (op.input_length - (recurrent.lengths ? 1u : 0u)) / recurrent.steps;
-}
-
 /// Recurrent layers as they are trained.
 std::vector<RecurrentLayer> layers_of(const OperatorT& op) {
   const schema::RecurrentT& recurrent = *op.kind.AsRecurrent();
-  const std::vector<unsigned> inputs = layer_inputs(recurrent, step_inputs(op, recurrent));
+  const std::vector<unsigned> inputs = layer_inputs(recurrent, step_width(op, recurrent));
   std::vector<RecurrentLayer> layers;
   for (std::size_t i = 0; i < inputs.size(); ++i)
     layers.push_back(unpack_layer(*recurrent.layers[i], inputs[i], recurrent.format));
@@ -390,7 +383,7 @@ std::vector<float> step_factors(const ModelT& model, std::size_t index, const In
   const OperatorT& op = *model.operators[index];
   const schema::RecurrentT& recurrent = *op.kind.AsRecurrent();
   std::vector<float> factors = recurrent.input_factors.empty()
-                                   ? factors_of(model, index, ranges, step_inputs(op, recurrent))
+                                   ? factors_of(model, index, ranges, step_width(op, recurrent))
                                    : recurrent.input_factors;
   if (recurrent.padded && recurrent.padding != 0)
     for (float& factor : factors) factor = std::min(factor, factor_of(std::abs(recurrent.padding)));
@@ -420,6 +413,8 @@ void quantize_recurrent(schema::RecurrentT& recurrent, const OperatorT& op, To t
 }
 
 }  // namespace
+
+std::vector<bool> missing_slots(const ModelT& model) { return MissingSlots(model).take(); }
 
 OperatorPlan plan_operator(const ModelT& model, std::size_t index, const QuantizeOptions& options) {
   const OperatorT& op = *model.operators.at(index);

@@ -36,6 +36,10 @@ struct OperatorPlan {
 };
 OperatorPlan plan_operator(const schema::ModelT& model, std::size_t index, const QuantizeOptions& options);
 
+/// For each slot of a model, whether it may hold NaN when it is asked: by the missing-value policies, and by
+/// what encoders and operators make of their inputs.
+std::vector<bool> missing_slots(const schema::ModelT& model);
+
 /// By operator: the largest magnitude of each of its inputs; of a Recurrent operator, of a step's inputs.
 /// Empty where none are needed: see needs_ranges().
 using InputRanges = std::vector<std::vector<float>>;

@@ -334,7 +334,7 @@ class Trainer {
     std::string message = "recurrent network: the loss is no longer finite in epoch " +
                           std::to_string(state_.epoch) + "; lower the learning rate (it is " +
                           nlohmann::json(options_.rate).dump() + "), clip the gradient or scale the features";
-    if (start.best_epoch > 0) {
+    if (start.best_epoch > 0 && training_.checkpoint.is_kept()) {
       State kept = start;
       kept.diverged = true;
       training_.checkpoint.save(training_.stage, kept.to_json());

@@ -44,9 +44,6 @@ float category(uint32_t enumerator) {
   return enumerator == 0 || enumerator > 65535 ? missing : static_cast<float>(enumerator - 1);
 }
 
-/// One NaN, the same on every target.
-float stored(float value) { return is_nan(value) ? missing : value; }
-
 /// Fills columns [first, last), those of one source; named(field) is the value of a named field.
 template <typename Struct, typename Named>
 void read(const tonearm_model& model, uint32_t first, uint32_t last, const Struct* told, float* row,

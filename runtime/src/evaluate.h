@@ -2,11 +2,15 @@
 
 // The parts of the evaluator that plain tables and sessions share.
 
+#include "numbers.h"
 #include "program.h"
 
 namespace tonearm::runtime {
 
 constexpr float missing = __builtin_nanf("");
+
+/// One NaN, so that a session has the same bytes on every target.
+inline float stored(float value) { return is_nan(value) ? missing : value; }
 
 /// The index a category value stands for, or `count` if it is unknown.
 uint32_t category_index(float value, uint32_t count);

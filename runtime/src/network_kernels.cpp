@@ -37,7 +37,6 @@ int8_t code_of(float x, float factor) {
   return static_cast<int8_t>(((a ^ b) >> 31) != 0 ? -limited_code : limited_code);
 }
 
-/// From 1 / 2048ths to 1 / 32768ths, within 1.5e-4.
 int32_t sigmoid_code(int32_t z) {
   const int32_t magnitude = z < 0 ? (z < -32767 ? 32767 : -z) : z;
   const int32_t part = magnitude >> 10, rest = (magnitude & 1023) << 5;

@@ -47,9 +47,6 @@ const float* row_of(const void* session) {
   return reinterpret_cast<const float*>(static_cast<const uint8_t*>(session) + sizeof(Header));
 }
 
-/// One NaN, so that a session has the same bytes on every target.
-float stored(float value) { return is_nan(value) ? missing : value; }
-
 bool is_true(float value) { return !is_nan(value) && ordered(float_bits(value)) != 0; }
 
 // ------------------------------------------------------------------------------------- aggregates

@@ -158,12 +158,10 @@ TEST_F(ImportTest, WhatDoesNotFitIsRefusedAndNothingIsWritten) {
 // A model that its author trained on the full real data, bound to a session's features, gets its author's
 // figures on real sessions.
 TEST(RealImport, AModelOfOthersRunsAsASkipPredictor) {
-  const char* data = std::getenv("TONEARM_DATA");
-  if (data == nullptr || *data == '\0') GTEST_SKIP() << "TONEARM_DATA is not set";
-  const std::filesystem::path model =
-      std::filesystem::path(data) / "models" / "apoor_lgbm_0.73TestAcc.lightgbm.txt";
-  const std::filesystem::path log =
-      std::filesystem::path(data) / "mssd" / "log_mini_head201_with_track_features.csv";
+  const std::filesystem::path data = real_data();
+  if (data.empty()) GTEST_SKIP() << "TONEARM_DATA is not set";
+  const std::filesystem::path model = data / "models" / "apoor_lgbm_0.73TestAcc.lightgbm.txt";
+  const std::filesystem::path log = data / "mssd" / "log_mini_head201_with_track_features.csv";
   // The model's columns are facts of the track and, under `previous_`, of the one before it, -9999 where
   // there is none.
   std::istringstream lines(text_of(model));
@@ -193,7 +191,7 @@ TEST(RealImport, AModelOfOthersRunsAsASkipPredictor) {
   run_well({"import", model, "--columns", folder / "spec.toml", "--out", blob});
 
   // What the independent evaluator found, row by row: those with a row before them.
-  std::ifstream golden(std::filesystem::path(data) / "models" / "golden" / "apoor_lgbm_head201.csv");
+  std::ifstream golden(data / "models" / "golden" / "apoor_lgbm_head201.csv");
   std::vector<double> expected;
   std::getline(golden, line);
   while (std::getline(golden, line)) {

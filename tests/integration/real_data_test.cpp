@@ -16,9 +16,9 @@ namespace {
 class RealHits : public ::testing::Test {
  protected:
   void SetUp() override {
-    const char* data = std::getenv("TONEARM_DATA");
-    if (data == nullptr || *data == '\0') GTEST_SKIP() << "TONEARM_DATA is not set";
-    hits_ = std::filesystem::path(data) / "hit";
+    const std::filesystem::path data = real_data();
+    if (data.empty()) GTEST_SKIP() << "TONEARM_DATA is not set";
+    hits_ = data / "hit";
   }
 
   nlohmann::json train(const std::string& name, const Arguments& settings = {}) {
@@ -84,8 +84,8 @@ TEST_F(RealHits, NoUriStraddlesASplit) {
 class RealSessions : public ::testing::Test {
  protected:
   void SetUp() override {
-    const char* data = std::getenv("TONEARM_DATA");
-    if (data == nullptr || *data == '\0') GTEST_SKIP() << "TONEARM_DATA is not set";
+    const std::filesystem::path data = real_data();
+    if (data.empty()) GTEST_SKIP() << "TONEARM_DATA is not set";
     data_ = data;
   }
 

@@ -40,6 +40,13 @@ std::string error_of(Action action) {
   return {};
 }
 
+/// The folder of real data, which are not ours to publish and so are not on every machine; empty where
+/// TONEARM_DATA is not set. A test that needs them then says that it is skipped.
+inline std::filesystem::path real_data() {
+  const char* data = std::getenv("TONEARM_DATA");
+  return data == nullptr ? "" : data;
+}
+
 inline ::testing::AssertionResult contains(const std::string& text, const std::string& part) {
   if (text.find(part) != text.npos) return ::testing::AssertionSuccess();
   return ::testing::AssertionFailure() << "'" << part << "' is not in: " << text;

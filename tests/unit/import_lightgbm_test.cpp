@@ -733,9 +733,9 @@ TEST(Lightgbm, MutatedFilesAreRefusedOrValid) {
 class RealLightgbm : public ::testing::Test {
  protected:
   void SetUp() override {
-    const char* data = std::getenv("TONEARM_DATA");
-    if (data == nullptr || *data == '\0') GTEST_SKIP() << "TONEARM_DATA is not set";
-    models_ = std::filesystem::path(data) / "models";
+    const std::filesystem::path data = real_data();
+    if (data.empty()) GTEST_SKIP() << "TONEARM_DATA is not set";
+    models_ = data / "models";
   }
 
   ImportedModel model(const std::string& name) const {

@@ -13,23 +13,13 @@
 #include "base/random.h"
 #include "features/pca.h"
 #include "folder.h"
+#include "interrupts.h"
 #include "train/calibration.h"
 #include "train/dense.h"
 #include "train/linear.h"
 #include "train/network.h"
 
-namespace {
-int polls_before_interrupt = -1;  // never
-}
-
 namespace tonearm {
-
-// In place of the one that listens to signals, so that training can be interrupted at an exact point.
-bool interrupted() {
-  if (polls_before_interrupt < 0) return false;
-  return polls_before_interrupt-- == 0;
-}
-
 namespace {
 
 /// Normal values, and labels that follow a noisy curved rule of the first two features.

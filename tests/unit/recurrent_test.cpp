@@ -13,20 +13,10 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "folder.h"
+#include "interrupts.h"
 #include "train/recurrent_passes.h"
 
-namespace {
-int polls_before_interrupt = -1;  // never
-}
-
 namespace tonearm {
-
-// In place of the one that listens to signals, so that training can be interrupted at an exact point.
-bool interrupted() {
-  if (polls_before_interrupt < 0) return false;
-  return polls_before_interrupt-- == 0;
-}
-
 namespace {
 
 using Level = BranchOptions::Level;

@@ -1008,8 +1008,8 @@ TEST_F(History, ATrackTableMustHaveWhatIsNeeded) {
 class RealSessions : public ::testing::Test {
  protected:
   void SetUp() override {
-    const char* data = std::getenv("TONEARM_DATA");
-    if (data == nullptr || *data == '\0') GTEST_SKIP() << "TONEARM_DATA is not set";
+    const std::filesystem::path data = real_data();
+    if (data.empty()) GTEST_SKIP() << "TONEARM_DATA is not set";
     data_ = data;
   }
   fs::path data_;
