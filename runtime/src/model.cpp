@@ -1260,6 +1260,8 @@ uint32_t chosen_cpu(uint32_t allowed) {
 
 tonearm_status open(tonearm_model& model, const uint8_t* blob, size_t size, bool skip_crc, uint32_t cpu,
                     uint32_t session_limit, tonearm_diagnostic& diagnostic) {
+  if constexpr (!FLATBUFFERS_LITTLEENDIAN)
+    return report(diagnostic, TONEARM_BIG_ENDIAN, "cpu", "is little-endian, as blobs are", 1, 0);
   if (reinterpret_cast<uintptr_t>(blob) % 4 != 0)
     return report(diagnostic, TONEARM_MISALIGNED, "blob", "its address is a multiple of 4",
                   reinterpret_cast<uintptr_t>(blob) % 4, 0);

@@ -10,9 +10,6 @@
 #if defined(__FAST_MATH__)
 #error "Tonearm must not be compiled with -ffast-math: predictions would no longer be reproducible."
 #endif
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "Tonearm evaluates little-endian blobs in place; this target is big-endian."
-#endif
 
 namespace tonearm::runtime {
 

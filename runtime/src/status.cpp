@@ -78,6 +78,10 @@ const char* tonearm_status_text(tonearm_status status) noexcept {
       return "the blob needs a newer Tonearm library: update the app";
     case TONEARM_BLOB_TOO_OLD:
       return "the blob's format is no longer read: convert the model again";
+    case TONEARM_LEFT_OUT:
+      return "the blob has an operator that this build of the library leaves out: see TONEARM_OPERATORS";
+    case TONEARM_BIG_ENDIAN:
+      return "blobs are little-endian and read in place; this CPU is big-endian";
     case TONEARM_NOT_FOUND:
       return "no column or category of that name";
     case TONEARM_NO_GOLDEN:

@@ -1038,7 +1038,7 @@ TEST_F(Arguments, SelfTest) {
 
 TEST(StatusText, EveryStatusHasASentenceOfItsOwn) {
   std::vector<std::string> texts;
-  for (const int status : {0, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42, 99})
+  for (const int status : {0, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 24, 30, 31, 32, 33, 40, 41, 42, 99})
     texts.emplace_back(tonearm_status_text(static_cast<tonearm_status>(status)));
   EXPECT_EQ(texts.back(), "unknown status");
   std::sort(texts.begin(), texts.end());

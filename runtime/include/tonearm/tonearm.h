@@ -59,7 +59,7 @@ extern "C" {
 /* ------------------------------------------------------------------------------------- versions */
 
 #define TONEARM_VERSION_MAJOR 0
-#define TONEARM_VERSION_MINOR 4
+#define TONEARM_VERSION_MINOR 5
 #define TONEARM_VERSION_PATCH 0
 /** This header's version as one number: major * 10000 + minor * 100 + patch. */
 #define TONEARM_VERSION (TONEARM_VERSION_MAJOR * 10000 + TONEARM_VERSION_MINOR * 100 + TONEARM_VERSION_PATCH)
@@ -99,6 +99,9 @@ typedef enum tonearm_status {
     /* 30-39: blob and library do not fit each other; update one of them. */
     TONEARM_RUNTIME_TOO_OLD = 30, /**< The blob needs a newer library: update the app. */
     TONEARM_BLOB_TOO_OLD = 31,    /**< The blob's major format is no longer read: convert the model again. */
+    TONEARM_LEFT_OUT =
+        32, /**< The blob has an operator that this build of the library leaves out; see TONEARM_OPERATORS. */
+    TONEARM_BIG_ENDIAN = 33, /**< This CPU is big-endian; blobs are little-endian and are read in place. */
 
     /* 40-49: an answer, not a fault. */
     TONEARM_NOT_FOUND = 40,        /**< No column or category of that name. */
@@ -148,7 +151,11 @@ typedef enum tonearm_cpu {
     TONEARM_CPU_SSSE3 = 2,
     TONEARM_CPU_AVX2 = 4,   /**< With FMA and F16C: Intel since Haswell, AMD since Zen. */
     TONEARM_CPU_AVX512 = 8, /**< F, BW, VL, VBMI and VNNI: Intel since Ice Lake, AMD since Zen 4. */
-    TONEARM_CPU_NEON = 16   /**< 64-bit Arm. */
+    TONEARM_CPU_NEON = 16,  /**< 64-bit Arm. */
+    TONEARM_CPU_NEON_DOT =
+        32, /**< 64-bit Arm with the dot product: Cortex-A55, A76 and later, Apple A11 and later. */
+    TONEARM_CPU_WASM = 64, /**< WebAssembly with 128-bit vectors. */
+    TONEARM_CPU_DSP = 128  /**< Cortex-M4, M7, M33 and others with the DSP instructions. */
 } tonearm_cpu;
 
 /** The TONEARM_CPU_ bits of the CPU that this runs on, among those the library was built with; 0 if there are
@@ -187,7 +194,7 @@ typedef struct tonearm_open_options {
  * @retval TONEARM_BAD_STRUCT_SIZE  of options or diagnostic
  * @retval TONEARM_MISALIGNED       the blob's address is not a multiple of 4
  * @retval TONEARM_NOT_A_MODEL, TONEARM_TRUNCATED, TONEARM_MALFORMED, TONEARM_INVALID, TONEARM_CORRUPT
- * @retval TONEARM_RUNTIME_TOO_OLD, TONEARM_BLOB_TOO_OLD
+ * @retval TONEARM_RUNTIME_TOO_OLD, TONEARM_BLOB_TOO_OLD, TONEARM_LEFT_OUT, TONEARM_BIG_ENDIAN
  * @retval TONEARM_SESSION_TOO_SMALL  options->session_limit is; diagnostic->found has the bytes needed
  */
 TONEARM_API tonearm_status tonearm_model_open(tonearm_model *model, const void *blob, size_t size,
