@@ -1,5 +1,5 @@
 # What `cmake --install` gives: the header, the library, find_package(tonearm CONFIG), tonearm.pc and,
-# where they were built, the `tonearm` command and its recipes.
+# where they were built, tonearm-profile, and the `tonearm` command and its recipes.
 
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -26,6 +26,9 @@ file(RELATIVE_PATH pc_to_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_I
 configure_file(${CMAKE_CURRENT_LIST_DIR}/tonearm.pc.in ${PROJECT_BINARY_DIR}/tonearm.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/tonearm.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
+if(TARGET tonearm_profile)
+  install(TARGETS tonearm_profile RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
 if(TARGET tonearm_command)
   install(TARGETS tonearm_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/converter/recipes DESTINATION ${CMAKE_INSTALL_DATADIR}/tonearm

@@ -11,6 +11,19 @@ endif()
 
 set(TONEARM_SANITIZE "" CACHE STRING "Sanitizers to build with, separated by commas: address,undefined or thread")
 
+# tonearm_headers(VARIABLE FOLDER NAME): sets the variable to the folder to search for FOLDER/NAME, a package of
+# headers alone. For another processor it is one with nothing but a link to them, because the folder that they
+# lie in is full of the host's own.
+function(tonearm_headers variable folder name)
+  if(CMAKE_CROSSCOMPILING)
+    set(linked ${PROJECT_BINARY_DIR}/headers/${name})
+    file(MAKE_DIRECTORY ${linked})
+    file(CREATE_LINK ${folder}/${name} ${linked}/${name} SYMBOLIC)
+    set(folder ${linked})
+  endif()
+  set(${variable} ${folder} PARENT_SCOPE)
+endfunction()
+
 # tonearm_settings(TARGET): the language level, the warnings and the floating-point rules.
 function(tonearm_settings target)
   target_compile_features(${target} PRIVATE cxx_std_20)
@@ -35,19 +48,26 @@ endfunction()
 # tonearm_runtime_settings(TARGET): C++ that needs no C++ library and no start-up code, so that a C program
 # can link it, and that shows its users nothing but the C API. All of it is private to the target.
 function(tonearm_runtime_settings target)
-  set_target_properties(${target} PROPERTIES
-    CXX_VISIBILITY_PRESET hidden
-    VISIBILITY_INLINES_HIDDEN ON
-    # A player may link the static library into a shared one of its own.
-    POSITION_INDEPENDENT_CODE ON)
+  set_target_properties(${target} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  # A player may link the static library into a shared one of its own, where there are shared ones.
+  get_property(shared_libraries GLOBAL PROPERTY TARGET_SUPPORTS_SHARED_LIBS)
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ${shared_libraries})
   # FlatBuffers' inline functions must not merge with those of another version in the player.
   target_compile_definitions(${target} PRIVATE flatbuffers=tonearm_flatbuffers)
   if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
     target_compile_options(${target} PRIVATE -fno-exceptions -fno-rtti -fno-threadsafe-statics)
+    # Loops that are asked to be unrolled where that pays are not a mistake where it does not.
+    if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+      target_compile_options(${target} PRIVATE -Wno-pass-failed)
+    endif()
     # The C++ driver names libstdc++ and libm on every link line; nothing in here needs them.
     get_target_property(type ${target} TYPE)
     if(type STREQUAL "SHARED_LIBRARY" AND NOT APPLE AND NOT WIN32)
       target_link_options(${target} PRIVATE LINKER:--as-needed)
+    endif()
+    # Newer phones have pages of 16 kB and load no library whose segments may lie closer.
+    if(ANDROID)
+      target_link_options(${target} PRIVATE LINKER:-z,max-page-size=16384)
     endif()
   endif()
 endfunction()

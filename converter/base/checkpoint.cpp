@@ -1,13 +1,12 @@
 #include "base/checkpoint.h"
 
-#include <zlib.h>
-
 #include <cstdint>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <utility>
 
+#include "base/crc32.h"
 #include "base/error.h"
 #include "base/files.h"
 
@@ -20,17 +19,13 @@ namespace {
 // The file is CBOR and then its CRC-32: a flipped bit would otherwise resume to another model.
 constexpr std::size_t crc_bytes = 4;
 
-std::uint32_t crc_of(std::span<const unsigned char> bytes) {
-  return static_cast<std::uint32_t>(crc32_z(crc32(0, nullptr, 0), bytes.data(), bytes.size()));
-}
-
 /// What the bytes of a checkpoint say; null where they are damaged.
 json read(const std::vector<unsigned char>& bytes) {
   if (bytes.size() < crc_bytes) return nullptr;
   const std::span content(bytes.data(), bytes.size() - crc_bytes);
   std::uint32_t crc;
   std::memcpy(&crc, content.data() + content.size(), crc_bytes);
-  return crc == crc_of(content) ? json::from_cbor(content.begin(), content.end(), true, false) : nullptr;
+  return crc == crc32(content) ? json::from_cbor(content.begin(), content.end(), true, false) : nullptr;
 }
 
 }  // namespace
@@ -62,7 +57,7 @@ void Checkpoint::save(const std::string& stage, const json& state) const {
   if (path_.empty()) return;
   (*content_)["stages"][stage] = state;
   std::vector<unsigned char> bytes = json::to_cbor(*content_);
-  const std::uint32_t crc = crc_of(bytes);
+  const std::uint32_t crc = crc32(bytes);
   bytes.resize(bytes.size() + crc_bytes);
   std::memcpy(bytes.data() + bytes.size() - crc_bytes, &crc, crc_bytes);
   write_file(path_, bytes);

@@ -1,12 +1,14 @@
 #include "base/files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 
@@ -17,19 +19,34 @@ namespace {
   throw Error(std::string("cannot ") + action + " " + path.string() + ": " + std::strerror(reason));
 }
 
-/// Writes everything and closes `file`; returns 0 or the errno of the first failure.
-int write_and_close(int file, std::span<const unsigned char> bytes, bool flush) {
-  int reason = 0;
-  while (!bytes.empty() && reason == 0) {
-    const ssize_t written = ::write(file, bytes.data(), bytes.size());
-    if (written >= 0)
-      bytes = bytes.subspan(static_cast<std::size_t>(written));
-    else if (errno != EINTR)
-      reason = errno;
+/// Whether `name` is what a temporary file for `target` is called: with a number between the name and ".tmp".
+bool is_temporary_of(std::string_view target, std::string_view name) {
+  constexpr std::string_view ending = ".tmp";
+  if (name.size() <= target.size() + 1 + ending.size() || !name.starts_with(target) ||
+      !name.ends_with(ending))
+    return false;
+  name.remove_prefix(target.size());
+  name.remove_suffix(ending.size());
+  return name[0] == '.' && name.find_first_not_of("0123456789", 1) == name.npos;
+}
+
+/// Removes the temporary files for `target` that nobody writes any more. What cannot be looked at stays.
+void remove_leftovers(const std::filesystem::path& target) {
+  std::error_code ignored;
+  const std::filesystem::path folder = target.has_parent_path() ? target.parent_path() : ".";
+  std::filesystem::directory_iterator entry(folder, ignored);
+  for (; !ignored && entry != std::filesystem::directory_iterator(); entry.increment(ignored)) {
+    const std::filesystem::path& path = entry->path();
+    if (!is_temporary_of(target.filename().native(), path.filename().native())) continue;
+    const int file = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (file < 0) continue;
+    // Meanwhile it may have been finished, and another one have its name.
+    struct stat held = {}, named = {};
+    if (::flock(file, LOCK_EX | LOCK_NB) == 0 && ::fstat(file, &held) == 0 &&
+        ::lstat(path.c_str(), &named) == 0 && held.st_ino == named.st_ino)
+      ::unlink(path.c_str());
+    ::close(file);
   }
-  if (reason == 0 && flush && ::fsync(file) != 0) reason = errno;
-  if (::close(file) != 0 && reason == 0) reason = errno;  // network file systems report a full disk here
-  return reason;
 }
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
@@ -76,27 +93,68 @@ std::vector<unsigned char> read_file(const std::filesystem::path& path) {
   return bytes;
 }
 
-void write_file(const std::filesystem::path& path, std::span<const unsigned char> bytes) {
+FileWriter::FileWriter(const std::filesystem::path& path) : path_(path) {
   struct stat about = {};
   const bool exists = ::stat(path.c_str(), &about) == 0;
   if (exists && S_ISDIR(about.st_mode)) fail("write", path, EISDIR);
   if (exists && !S_ISREG(about.st_mode)) {  // a device or a pipe: renaming would replace it
-    const int file = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-    const int reason = file < 0 ? errno : write_and_close(file, bytes, false);
-    if (reason != 0) fail("write", path, reason);
+    file_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    if (file_ < 0) fail("write", path, errno);
     return;
   }
-  // A symbolic link stays one: what it points at is replaced.
-  const std::filesystem::path target = exists ? std::filesystem::canonical(path) : path;
-  const std::filesystem::path temporary = target.string() + "." + std::to_string(::getpid()) + ".tmp";
-  const int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (file < 0) fail("write", path, errno);
-  int reason = write_and_close(file, bytes, true);
-  if (reason == 0 && ::rename(temporary.c_str(), target.c_str()) != 0) reason = errno;
-  if (reason != 0) {
-    ::unlink(temporary.c_str());
-    fail("write", path, reason);
+  target_ = exists ? std::filesystem::canonical(path) : path;
+  remove_leftovers(target_);
+  open_temporary();
+}
+
+void FileWriter::open_temporary() {
+  // Numbers of processes repeat, also among containers that share a folder.
+  for (auto number = static_cast<unsigned long>(::getpid());; ++number) {
+    temporary_ = target_.string() + "." + std::to_string(number) + ".tmp";
+    file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (file_ < 0) fail("write", path_, errno);
+    // File systems without locks answer with another error than EWOULDBLOCK; leftovers stay there.
+    const bool taken = ::flock(file_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    struct stat about = {};
+    const bool removed = ::fstat(file_, &about) == 0 && about.st_nlink == 0;  // before the lock was ours
+    if (!taken && !removed) break;
+    ::close(file_);
   }
+  if (::ftruncate(file_, 0) != 0) fail("write", path_, errno);
+}
+
+FileWriter::~FileWriter() {
+  if (file_ < 0) return;
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  ::close(file_);
+}
+
+void FileWriter::write(std::span<const unsigned char> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(file_, bytes.data(), bytes.size());
+    if (written >= 0)
+      bytes = bytes.subspan(static_cast<std::size_t>(written));
+    else if (errno != EINTR)
+      fail("write", path_, errno);
+  }
+}
+
+void FileWriter::write(std::string_view text) {
+  write({reinterpret_cast<const unsigned char*>(text.data()), text.size()});
+}
+
+void FileWriter::finish() {
+  if (!temporary_.empty()) {
+    if (::fsync(file_) != 0) fail("write", path_, errno);
+    if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("write", path_, errno);
+  }
+  if (::close(std::exchange(file_, -1)) != 0) fail("write", path_, errno);
+}
+
+void write_file(const std::filesystem::path& path, std::span<const unsigned char> bytes) {
+  FileWriter file(path);
+  file.write(bytes);
+  file.finish();
 }
 
 void write_file(const std::filesystem::path& path, std::string_view text) {

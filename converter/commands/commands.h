@@ -17,5 +17,7 @@ void add_verify(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_synth(CLI::App& app);
 void add_explore(CLI::App& app);
+void add_export(CLI::App& app);
+void add_profile(CLI::App& app);
 
 }  // namespace tonearm

@@ -158,6 +158,16 @@ TrainerOptions read_trainer(const Recipe::Section& recipe) {
   return options;
 }
 
+/// Levels of questions that a tree may have; 0 where no trees are trained.
+unsigned deepest_tree(const TrainerOptions& options) {
+  const BoostedOptions& boosted = options.boosted;
+  if (options.trainer == "forest") return options.forest.depth;
+  if (options.trainer != "boosted") return 0;
+  if (boosted.growth == BoostedOptions::Growth::symmetric) return boosted.depth;
+  const unsigned by_leaves = boosted.leaves - 1;
+  return boosted.depth == 0 ? by_leaves : std::min(boosted.depth, by_leaves);
+}
+
 }  // namespace
 
 Settings read_settings(const Recipe::Section& recipe) {
@@ -169,9 +179,14 @@ Settings read_settings(const Recipe::Section& recipe) {
   settings.folds = recipe.section("cross_validation").count("folds", 0, 0, 1000);
   const Recipe::Section blob = recipe.section("blob");
   const bool int16 = blob.choice("leaves", "exact", {"exact", "int16"}) == "int16";
-  const bool walk = blob.choice("layout", "auto", {"auto", "walk"}) == "walk";
   settings.storage = {int16 ? LeafStorage::int16 : LeafStorage::exact,
-                      walk ? TreeLayout::walk : TreeLayout::automatic};
+                      tree_layouts.at(blob.choice("layout", "auto", {"auto", "walk", "complete"}))};
+  // Trees that are too deep are not found only after training.
+  const unsigned deepest = deepest_tree(settings.trainer);
+  if (settings.storage.layout == TreeLayout::complete && deepest > deepest_complete_tree)
+    blob.fail("layout", "is \"complete\", for trees of at most " + std::to_string(deepest_complete_tree) +
+                            " levels, and these may have " + std::to_string(deepest) +
+                            ": set train.depth to " + std::to_string(deepest_complete_tree) + " or less");
   settings.golden = blob.count("golden", 8, 0, 10000);
   const bool network = settings.trainer.trainer == "recurrent" || settings.trainer.encoder;
   if (network) {
@@ -393,6 +408,21 @@ TableSpec table_spec(const Recipe::Section& recipe, const std::filesystem::path&
   add_unique(spec.extra, split.column);
   add_unique(spec.groups, split.group);
   for (const std::string& guard : split.guards) add_unique(spec.groups, guard);
+  return spec;
+}
+
+TableSpec table_spec(const Blob& blob, const std::filesystem::path& file) {
+  TableSpec spec;
+  spec.path = file;
+  for (std::uint32_t i = 0; i < blob.info().columns; ++i) {
+    tonearm_column column{};
+    column.struct_size = sizeof column;
+    tonearm_model_column_at(&blob.model(), i, &column);
+    ColumnSpec wanted{column.name, column.categories > 0 ? ColumnType::category : ColumnType::number, {}};
+    for (std::uint32_t c = 0; c < column.categories; ++c)
+      wanted.vocabulary.emplace_back(tonearm_model_category_text(&blob.model(), i, c));
+    spec.columns.push_back(std::move(wanted));
+  }
   return spec;
 }
 

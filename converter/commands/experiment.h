@@ -35,6 +35,8 @@ struct Experiment {
 /// What a recipe's [data] and [columns] ask for, to be read from `folder`, or from its subfolder
 /// data.folder where there is one.
 TableSpec table_spec(const Recipe::Section& recipe, const std::filesystem::path& folder);
+/// What a table model reads, from a CSV file.
+TableSpec table_spec(const Blob& blob, const std::filesystem::path& file);
 
 /// What a recipe's [train] asks for.
 struct TrainerOptions {

@@ -218,11 +218,11 @@ void add_import(CLI::App& app) {
       ->transform(CLI::CheckedTransformer(
           std::map<std::string, LeafStorage>{{"exact", LeafStorage::exact}, {"int16", LeafStorage::int16}}));
   command
-      ->add_option(
-          "--layout", options->layout,
-          "auto: fastest with vector instructions; walk: for microcontrollers, and libraries before 0.3")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, TreeLayout>{{"auto", TreeLayout::automatic}, {"walk", TreeLayout::walk}}));
+      ->add_option("--layout", options->layout,
+                   "auto: fastest with vector instructions; complete: fastest without them (Cortex-M, "
+                   "small Arm), for shallow trees, up to 8 levels deep; walk: for deep ones there, and for "
+                   "libraries before 0.3")
+      ->transform(CLI::CheckedTransformer(tree_layouts));
   command->add_option("--json", options->json, "Write the results as JSON to a file, or - for stdout");
   command->callback([options] { import_file(*options); });
 }

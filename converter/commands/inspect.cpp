@@ -101,12 +101,18 @@ Part describe(const schema::OperatorT& op) {
     part.bytes = bytes_of(affine->weights) + bytes_of(affine->bias);
   }
   if (const auto* trees = op.kind.AsBranchingTrees()) {
-    part.detail =
-        format("%zu trees, %u nodes (%s), %u leaves (%s), %zu thresholds", trees->tree_nodes.size() - 1,
-               trees->tree_nodes.back(), schema::EnumNameNodeFormat(trees->node_format),
-               trees->tree_leaves.back(), schema::EnumNameLeafFormat(trees->leaf_format),
-               std::size_t{trees->inputs->threshold_begin.back()}) +
-        shared_text(*trees, trees->tree_nodes.size() - 1);
+    const bool complete = trees->node_format == schema::NodeFormat::Complete;
+    const std::size_t of_tree = (std::size_t{1} << trees->depth) - 1;  // nodes, where all have as many
+    const std::size_t nodes = complete ? trees->nodes.size() / 2 : trees->tree_nodes.back();
+    const std::size_t count = complete ? nodes / of_tree : trees->tree_nodes.size() - 1;
+    const std::size_t leaves = complete ? nodes + count : trees->tree_leaves.back();
+    part.detail = format("%zu trees", count);
+    if (complete) part.detail += format(" of depth %u", trees->depth);
+    part.detail +=
+        format(", %zu nodes (%s), %zu leaves (%s), %u thresholds", nodes,
+               schema::EnumNameNodeFormat(trees->node_format), leaves,
+               schema::EnumNameLeafFormat(trees->leaf_format), trees->inputs->threshold_begin.back()) +
+        shared_text(*trees, count);
     part.bytes = bytes_of(*trees->inputs) + bytes_of(trees->nodes) + bytes_of(trees->tree_nodes) +
                  bytes_of(trees->tree_leaves) + bytes_of(trees->leaves) + bytes_of(trees->palette) +
                  bytes_of(trees->base);

@@ -60,6 +60,8 @@ int main(int argc, char** argv) {
   add_quantize(app);
   add_synth(app);
   add_explore(app);
+  add_export(app);
+  add_profile(app);
   catch_interrupts();
   try {
     app.parse(argc, argv);

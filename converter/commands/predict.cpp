@@ -4,6 +4,7 @@
 
 #include "base/files.h"
 #include "commands/commands.h"
+#include "commands/experiment.h"
 #include "commands/report.h"
 #include "commands/session_experiment.h"
 #include "data/table.h"
@@ -29,18 +30,7 @@ void predict(const Options& options) {
       write_file(options.out, text);
     return;
   }
-  TableSpec spec;
-  spec.path = options.rows;
-  for (std::uint32_t i = 0; i < blob.info().columns; ++i) {
-    tonearm_column column{};
-    column.struct_size = sizeof column;
-    tonearm_model_column_at(&blob.model(), i, &column);
-    ColumnSpec wanted{column.name, column.categories > 0 ? ColumnType::category : ColumnType::number, {}};
-    for (std::uint32_t c = 0; c < column.categories; ++c)
-      wanted.vocabulary.emplace_back(tonearm_model_category_text(&blob.model(), i, c));
-    spec.columns.push_back(std::move(wanted));
-  }
-  const Table table = read_table(spec);
+  const Table table = read_table(table_spec(blob, options.rows));
   std::vector<std::size_t> which(table.rows);
   for (std::size_t i = 0; i < which.size(); ++i) which[i] = i;
   const std::vector<float> outputs = blob.evaluate_rows(gather_rows(table, which), threads);

@@ -814,20 +814,7 @@ std::string predict_sessions(const Blob& blob, const std::filesystem::path& fold
 void write_session_features(const Recipe& recipe, const std::filesystem::path& folder, std::uint32_t seed,
                             Threads& threads, const std::filesystem::path& out) {
   const Preparation made = prepare(recipe, folder, seed, threads);
-  const std::filesystem::path temporary = out.string() + ".part";
-  struct File {
-    std::FILE* file;
-    std::filesystem::path path;
-    ~File() {
-      if (file != nullptr) std::fclose(file);
-      std::error_code ignored;
-      std::filesystem::remove(path, ignored);
-    }
-  } file{std::fopen(temporary.c_str(), "wb"), temporary};
-  const auto fail = [&]() {
-    throw Error("cannot write " + temporary.string() + ": no such folder, or the disk is full");
-  };
-  if (file.file == nullptr) fail();
+  FileWriter file(out);
   std::string text = "split,session,position,moment,horizon,target";
   for (const std::string& name : made.program->names()) {
     text += ",\"";
@@ -836,7 +823,7 @@ void write_session_features(const Recipe& recipe, const std::filesystem::path& f
   }
   text += '\n';
   const auto flush = [&] {
-    if (std::fwrite(text.data(), 1, text.size(), file.file) != text.size()) fail();
+    file.write(text);
     text.clear();
   };
   const std::size_t features = made.features->outputs();
@@ -872,10 +859,7 @@ void write_session_features(const Recipe& recipe, const std::filesystem::path& f
             if (text.size() > 1 << 20) flush();
           });
   flush();
-  if (std::fflush(file.file) != 0) fail();
-  std::fclose(file.file);
-  file.file = nullptr;
-  std::filesystem::rename(temporary, out);
+  file.finish();
 }
 
 }  // namespace tonearm

@@ -16,7 +16,45 @@
 namespace tonearm {
 namespace {
 
+/// Throws Error where a key has more parts ("a.b.c") than any setting, each of which is a table within
+/// another: toml++ limits how deep brackets and braces go, not this, and walks tables by recursion. Reads as
+/// much of TOML as that takes; what is wrong otherwise is toml++'s to say.
+void check_depth(const std::string& text, const std::string& name) {
+  constexpr std::size_t most_parts = 16;
+  std::size_t parts = 1, line = 1;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (c == '"' || c == '\'') {
+      // Of three quotes: up to the next three. A text on one line may hold a quote behind a backslash.
+      const std::string three(3, c);
+      const bool is_long = text.compare(at, 3, three) == 0;
+      for (at += is_long ? 3 : 1; at < text.size(); ++at) {
+        line += text[at] == '\n';
+        if (c == '"' && text[at] == '\\') {
+          ++at;
+          line += at < text.size() && text[at] == '\n';
+        } else if (is_long ? text.compare(at, 3, three) == 0 : text[at] == c || text[at] == '\n') {
+          break;
+        }
+      }
+      if (is_long) at += 2;
+      // A text of three quotes may end with one or two more.
+      while (is_long && at + 1 < text.size() && text[at + 1] == c) ++at;
+    } else if (c == '#') {
+      while (at + 1 < text.size() && text[at + 1] != '\n') ++at;
+    } else if (c == '.') {
+      if (++parts > most_parts)
+        throw Error(name + ":" + std::to_string(line) + ": a key has more than " +
+                    std::to_string(most_parts) + " parts between dots; no setting has so many");
+    } else if (c == '\n' || c == '=' || c == ',' || c == '{' || c == '[') {
+      parts = 1;
+      line += c == '\n';
+    }
+  }
+}
+
 toml::table parse(const std::string& text, const std::string& name) {
+  check_depth(text, name);
   try {
     return toml::parse(text, name);
   } catch (const toml::parse_error& error) {
@@ -121,6 +159,7 @@ Recipe::Recipe(const std::filesystem::path& file, const Choice& choice)
     const std::size_t equals = override_text.find('=');
     if (equals == std::string::npos)
       throw Error("--set " + override_text + ": expected KEY=VALUE, for example --set train.trees=50");
+    check_depth(override_text, "--set " + override_text.substr(0, 60));
     toml::table over;
     try {
       over = toml::parse(override_text, "--set " + override_text);

@@ -1,19 +1,16 @@
 #include "data/synth_sessions.h"
 
-#include <fcntl.h>
-#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstring>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -882,23 +879,16 @@ void Listeners::correct(const SessionCounts& counts, double gain) {
 
 // --- Files -------------------------------------------------------------------------------------------
 
-/// A file that appears under its name when it is complete.
+/// A file, compressed or not, that appears under its name when it is complete.
 class OutputFile {
  public:
-  OutputFile(const std::filesystem::path& path, bool gzip)
-      : path_(path), temporary_(path.string() + "." + std::to_string(::getpid()) + ".tmp"), gzip_(gzip) {
-    file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (file_ < 0) fail();
+  OutputFile(const std::filesystem::path& path, bool gzip) : file_(path), gzip_(gzip) {
     // Level 1: three times as fast as the default, for files that are a tenth larger.
     if (gzip_ && deflateInit2(&stream_, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
       throw std::bad_alloc();
   }
   ~OutputFile() {
     if (gzip_) deflateEnd(&stream_);
-    if (file_ >= 0) {
-      ::close(file_);
-      ::unlink(temporary_.c_str());
-    }
   }
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
@@ -908,35 +898,17 @@ class OutputFile {
     if (gzip_)
       pack(text, Z_NO_FLUSH);
     else
-      put(text);
+      file_.write(text);
   }
 
   void finish() {
     if (gzip_) pack({}, Z_FINISH);
-    if (::fsync(file_) != 0) fail();
-    if (::close(std::exchange(file_, -1)) != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
-      const int reason = errno;
-      ::unlink(temporary_.c_str());
-      errno = reason;
-      fail();
-    }
+    file_.finish();
   }
 
   std::uint64_t bytes() const { return bytes_; }
 
  private:
-  [[noreturn]] void fail() const {
-    throw Error("cannot write " + path_.string() + ": " + std::strerror(errno));
-  }
-  void put(std::string_view text) {
-    while (!text.empty()) {
-      const ssize_t written = ::write(file_, text.data(), text.size());
-      if (written >= 0)
-        text.remove_prefix(static_cast<std::size_t>(written));
-      else if (errno != EINTR)
-        fail();
-    }
-  }
   void pack(std::string_view text, int flush) {
     std::array<unsigned char, 1 << 16> packed;
     stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
@@ -945,14 +917,12 @@ class OutputFile {
       stream_.next_out = packed.data();
       stream_.avail_out = static_cast<uInt>(packed.size());
       deflate(&stream_, flush);
-      put({reinterpret_cast<const char*>(packed.data()), packed.size() - stream_.avail_out});
+      file_.write(std::span<const unsigned char>(packed.data(), packed.size() - stream_.avail_out));
     } while (stream_.avail_out == 0);
   }
 
-  std::filesystem::path path_;
-  std::string temporary_;
+  FileWriter file_;
   bool gzip_;
-  int file_ = -1;
   z_stream stream_ = {};
   std::uint64_t bytes_ = 0;
 };

@@ -1,7 +1,6 @@
 #include "emit/emit.h"
 
 #include <tonearm/tonearm.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <array>
@@ -16,6 +15,7 @@
 #include <set>
 #include <tuple>
 
+#include "base/crc32.h"
 #include "base/error.h"
 #include "emit/networks.h"
 #include "evaluate/blob.h"
@@ -163,6 +163,7 @@ class AxisTable {
   }
 
   std::size_t slices() const { return slices_; }
+  std::size_t context_slices() const { return context_slices_; }
 
   bool of_context(const TreeNode& node) const { return place(node).first < context_slices_; }
 
@@ -190,18 +191,18 @@ class AxisTable {
       inputs->missing.push_back(std::get<2>(key));
       inputs->threshold_begin.push_back(static_cast<std::uint32_t>(inputs->thresholds.size()));
       inputs->thresholds.insert(inputs->thresholds.end(), thresholds.begin(), thresholds.end());
-      if (layout_ == TreeLayout::walk) continue;
+      if (layout_ != TreeLayout::automatic) continue;
       inputs->pivot_begin.push_back(static_cast<std::uint32_t>(inputs->pivots.size()));
       const std::vector<std::int32_t> pivots = pivots_of(thresholds);
       inputs->pivots.insert(inputs->pivots.end(), pivots.begin(), pivots.end());
     }
     inputs->threshold_begin.push_back(static_cast<std::uint32_t>(inputs->thresholds.size()));
-    if (layout_ != TreeLayout::walk) {
+    if (layout_ == TreeLayout::automatic) {
       inputs->thresholds.insert(inputs->thresholds.end(), 15, std::numeric_limits<std::int32_t>::max());
       inputs->pivot_begin.push_back(static_cast<std::uint32_t>(inputs->pivots.size()));
     }
     for (const auto& [feature, splits] : categories_) add_categories(*inputs, feature, splits);
-    if (session_ || layout_ != TreeLayout::walk) inputs->slices = static_cast<std::uint16_t>(slices_);
+    if (session_ || layout_ == TreeLayout::automatic) inputs->slices = static_cast<std::uint16_t>(slices_);
     if (session_) {
       inputs->context_axes = static_cast<std::uint16_t>(context_axes_);
       inputs->context_slices = static_cast<std::uint16_t>(context_slices_);
@@ -299,7 +300,8 @@ std::size_t candidate_nodes(const AxisTable& axes, const Tree& tree) {
 /// Of trees in an order that has those first that ask of no candidate: how many the context part may sum.
 std::uint32_t context_trees(const AxisTable& axes, const TreeEnsemble& ensemble,
                             const std::vector<std::size_t>& order) {
-  if (ensemble.base.size() != 1) return 0;
+  // Lone leaves ask of nothing, but have to ask of something.
+  if (ensemble.base.size() != 1 || axes.context_slices() == 0) return 0;
   std::size_t count = 0;
   while (count < order.size() && candidate_nodes(axes, ensemble.trees[order[count]]) == 0) ++count;
   return static_cast<std::uint32_t>(count == order.size() ? count : count / 16 * 16);
@@ -547,12 +549,12 @@ int depth_of(const Tree& tree) {
   return deepest;
 }
 
-schema::OperatorKindUnion branching_trees(const TreeEnsemble& ensemble, const AxisTable& axes,
-                                          LeafStorage storage, bool session) {
-  // Trees that are walked in lockstep should be about equally deep.
+/// Trees that are walked in lockstep should be about equally deep; in a session model, those that ask of no
+/// candidate come first.
+std::vector<std::size_t> shallowest_first(const TreeEnsemble& ensemble, const AxisTable& axes, bool session) {
   std::vector<std::size_t> order(ensemble.trees.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::vector<std::pair<bool, int>> depth;  // in a session model, trees that ask of no candidate come first
+  std::vector<std::pair<bool, int>> depth;
   for (const Tree& tree : ensemble.trees)
     depth.push_back({session && candidate_nodes(axes, tree) > 0, depth_of(tree)});
   const std::size_t per_output = ensemble.trees.size() / ensemble.base.size();
@@ -560,7 +562,12 @@ schema::OperatorKindUnion branching_trees(const TreeEnsemble& ensemble, const Ax
     std::stable_sort(order.begin() + static_cast<std::ptrdiff_t>(first),
                      order.begin() + static_cast<std::ptrdiff_t>(first + per_output),
                      [&](std::size_t a, std::size_t b) { return depth[a] < depth[b]; });
+  return order;
+}
 
+schema::OperatorKindUnion branching_trees(const TreeEnsemble& ensemble, const AxisTable& axes,
+                                          LeafStorage storage, bool session) {
+  const std::vector<std::size_t> order = shallowest_first(ensemble, axes, session);
   std::size_t largest = 0;
   for (const Tree& tree : ensemble.trees) largest = std::max(largest, tree.nodes.size() / 2 + 1);
   schema::BranchingTreesT trees;
@@ -608,6 +615,8 @@ schema::OperatorKindUnion branching_trees(const TreeEnsemble& ensemble, const Ax
           return put(trees.nodes, static_cast<std::uint16_t>(child.number | (child.leaf ? 0x8000u : 0)));
         case schema::NodeFormat::Node12:
           return put(trees.nodes, child.number | (child.leaf ? 0x80000000u : 0));
+        case schema::NodeFormat::Complete:
+          return;  // its children have no numbers
       }
     };
     const auto put_node = [&](std::uint16_t slice, std::uint8_t bin, Child left, Child right) {
@@ -636,6 +645,66 @@ schema::OperatorKindUnion branching_trees(const TreeEnsemble& ensemble, const Ax
   }
   trees.tree_nodes.push_back(node_total);
   trees.tree_leaves.push_back(static_cast<std::uint32_t>(leaves.size()));
+  store_leaves(trees, ensemble, leaves, storage);
+  schema::OperatorKindUnion kind;
+  kind.Set(std::move(trees));
+  return kind;
+}
+
+/// Every tree with all nodes of the deepest one, so that a child's place follows from its parent's.
+schema::OperatorKindUnion complete_trees(const TreeEnsemble& ensemble, const AxisTable& axes,
+                                         LeafStorage storage, bool session) {
+  constexpr int most_levels = deepest_complete_tree;
+  int depth = 1;
+  for (std::size_t t = 0; t < ensemble.trees.size(); ++t) {
+    const int levels = depth_of(ensemble.trees[t]);
+    if (levels > most_levels)
+      throw Error("tree " + std::to_string(t + 1) + " of " + std::to_string(ensemble.trees.size()) + " is " +
+                  std::to_string(levels) + " questions deep, and complete trees are at most " +
+                  std::to_string(most_levels) +
+                  ": limit the depth in training, or choose the layout walk instead of complete");
+    depth = std::max(depth, levels);
+  }
+  constexpr std::size_t most_leaves = std::size_t{1} << 26;
+  if (ensemble.trees.size() > most_leaves >> depth)
+    throw Error(std::to_string(ensemble.trees.size()) + " complete trees of depth " + std::to_string(depth) +
+                " would have more than " + std::to_string(most_leaves) +
+                " leaves: limit the depth in training, or choose the layout walk instead of complete");
+  if (axes.slices() > 256)
+    throw Error("complete trees test at most 256 groups of 255 thresholds, and these take " +
+                std::to_string(axes.slices()) +
+                ": use fewer bins, or choose the layout walk instead of complete");
+  schema::BranchingTreesT trees;
+  trees.inputs = axes.inputs();
+  trees.node_format = schema::NodeFormat::Complete;
+  trees.depth = static_cast<std::uint8_t>(depth);
+  // Sums round as in the layout walk.
+  const std::vector<std::size_t> order = ensemble.symmetric_depth > 0
+                                             ? cheapest_first(ensemble, axes, session)
+                                             : shallowest_first(ensemble, axes, session);
+  if (session) trees.context_trees = context_trees(axes, ensemble, order);
+  std::vector<double> leaves;
+  for (const std::size_t t : order) {
+    const Tree& tree = ensemble.trees[t];
+    std::vector<const TreeNode*> level = {&tree.nodes.front()};
+    for (int l = 0; l < depth; ++l) {
+      std::vector<const TreeNode*> below;
+      for (const TreeNode* node : level) {
+        if (node->feature < 0) {  // a leaf above the last level: both ways lead to it
+          trees.nodes.insert(trees.nodes.end(), {0, 1});
+          below.insert(below.end(), {node, node});
+          continue;
+        }
+        const auto [slice, bin] = axes.place(*node);
+        trees.nodes.push_back(static_cast<std::uint8_t>(slice));
+        trees.nodes.push_back(static_cast<std::uint8_t>(bin + 1));
+        below.push_back(&tree.nodes[static_cast<std::size_t>(node->left)]);
+        below.push_back(&tree.nodes[static_cast<std::size_t>(node->right)]);
+      }
+      level = std::move(below);
+    }
+    for (const TreeNode* leaf : level) leaves.push_back(leaf->value);
+  }
   store_leaves(trees, ensemble, leaves, storage);
   schema::OperatorKindUnion kind;
   kind.Set(std::move(trees));
@@ -781,6 +850,12 @@ bool is_of_1_2(const schema::OperatorT& op) {
                                            [](auto bits) { return std::isnan(threshold_value(bits)); }));
 }
 
+/// Whether an operator has something that format 1.3 did not know.
+bool is_of_1_4(const schema::OperatorT& op) {
+  const auto* trees = op.kind.AsBranchingTrees();
+  return trees != nullptr && trees->node_format == schema::NodeFormat::Complete;
+}
+
 /// What evaluation needs, as the runtime will compute it for itself.
 std::unique_ptr<schema::MemoryPlanT> memory_plan(const ModelT& model) {
   constexpr std::uint32_t session_header = 80, shared_sums = 68;
@@ -887,10 +962,11 @@ void append_trees(ModelT& model, const TreeEnsemble& ensemble, std::uint16_t fir
     symmetric.reset();
   const TreeEnsemble& chosen = symmetric ? *symmetric : ensemble;
   const AxisTable axes(chosen, session, candidate, storage.layout);
-  const bool walk = storage.layout == TreeLayout::walk;
-  const auto layout = !walk && fits_blocks(chosen, axes) ? block_trees
-                      : chosen.symmetric_depth > 0       ? symmetric_trees
-                                                         : branching_trees;
+  const bool blocks = storage.layout == TreeLayout::automatic && fits_blocks(chosen, axes);
+  const auto layout = storage.layout == TreeLayout::complete ? complete_trees
+                      : blocks                               ? block_trees
+                      : chosen.symmetric_depth > 0           ? symmetric_trees
+                                                             : branching_trees;
   append_operator(model, first, count, chosen.base.size(), layout(chosen, axes, storage.leaves, session));
 }
 
@@ -994,10 +1070,12 @@ std::vector<unsigned char> pack(ModelT& model) {
   const bool networks = std::any_of(model.operators.begin(), model.operators.end(), [](const auto& op) {
     return op->kind.AsRecurrent() != nullptr || op->kind.AsQuantizedAffine() != nullptr;
   });
+  const bool complete = std::any_of(model.operators.begin(), model.operators.end(),
+                                    [](const auto& op) { return is_of_1_4(*op); });
   const bool session = model.session != nullptr;
   model.format_major = TONEARM_FORMAT_MAJOR;
-  model.format_minor = networks ? 3 : trees ? 2 : session ? 1 : 0;
-  model.runtime_minimum = networks ? 400 : trees ? 300 : session ? 200 : 100;
+  model.format_minor = complete ? 4 : networks ? 3 : trees ? 2 : session ? 1 : 0;
+  model.runtime_minimum = complete ? 500 : networks ? 400 : trees ? 300 : session ? 200 : 100;
   if (model.card == nullptr) model.card = std::make_unique<schema::CardT>();
   model.memory = memory_plan(model);
 
@@ -1012,8 +1090,7 @@ std::vector<unsigned char> pack(ModelT& model) {
   auto* table = flatbuffers::GetMutableRoot<flatbuffers::Table>(bytes.data());
   table->SetField<std::uint32_t>(schema::Model::VT_FILE_BYTES, static_cast<std::uint32_t>(bytes.size()), 0);
   table->SetField<std::uint32_t>(schema::Model::VT_CRC32, 0, 1);
-  const uLong crc = crc32_z(crc32(0, nullptr, 0), bytes.data(), bytes.size());
-  table->SetField<std::uint32_t>(schema::Model::VT_CRC32, static_cast<std::uint32_t>(crc), 0);
+  table->SetField<std::uint32_t>(schema::Model::VT_CRC32, crc32(bytes), 0);
   return bytes;
 }
 

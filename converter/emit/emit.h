@@ -5,6 +5,7 @@
 
 #include <tonearm_schema/model_generated.h>
 
+#include <map>
 #include <span>
 #include <string>
 #include <variant>
@@ -47,11 +48,24 @@ enum class Link {
 enum class TreeLayout {
   /// What is fastest where vectors of bytes are compared at once: mostly BlockTrees. Needs library 0.3.0.
   automatic,
-  /// BranchingTrees and SymmetricTrees, of which a walk touches the fewest bytes: for microcontrollers, and
-  /// for
-  /// every library since 0.1.0 (unless trees ask for sets of categories, or take zeros for missing).
+  /// BranchingTrees and SymmetricTrees, of which a walk touches the fewest bytes: for deep trees on
+  /// microcontrollers, and for every library since 0.1.0 (unless trees ask for sets of categories, or take
+  /// zeros for missing).
   walk,
+  /// BranchingTrees that are complete, up to 8 levels deep: the fewest instructions where there are no
+  /// vectors,
+  /// and of shallow trees, most of whose branches are as long as the longest, also fewer bytes. Gives the
+  /// bits
+  /// of `walk`. Needs library 0.5.0.
+  complete,
 };
+
+/// Levels of questions that complete trees have at most.
+inline constexpr unsigned deepest_complete_tree = 8;
+
+/// Those that can be asked for, by the names that commands and recipes have for them.
+inline const std::map<std::string, TreeLayout> tree_layouts = {
+    {"auto", TreeLayout::automatic}, {"walk", TreeLayout::walk}, {"complete", TreeLayout::complete}};
 
 struct TreeStorage {
   TreeStorage(LeafStorage storage, TreeLayout how = TreeLayout::automatic) : leaves(storage), layout(how) {}

@@ -110,13 +110,16 @@ std::size_t leaf_bytes(schema::LeafFormat format) {
 /// Calls body with the table of an ensemble of any kind and the number of its trees; true if it is one.
 template <typename Op, typename Body>
 bool with_trees(Op& op, const Body& body) {
+  const auto by_leaves = [](const auto& trees) {  // of those that have 2^depth leaves each
+    return trees.leaves.size() / leaf_bytes(trees.leaf_format) >> trees.depth;
+  };
   auto* branching = op.kind.AsBranchingTrees();
   auto* symmetric = op.kind.AsSymmetricTrees();
   auto* blocks = op.kind.AsBlockTrees();
   if (branching != nullptr)
-    body(*branching, branching->tree_nodes.size() - 1);
+    body(*branching, branching->depth > 0 ? by_leaves(*branching) : branching->tree_nodes.size() - 1);
   else if (symmetric != nullptr)
-    body(*symmetric, symmetric->leaves.size() / leaf_bytes(symmetric->leaf_format) >> symmetric->depth);
+    body(*symmetric, by_leaves(*symmetric));
   else if (blocks != nullptr)
     body(*blocks, std::size_t{blocks->trees} * blocks->base.size());
   else

@@ -171,11 +171,4 @@ double linear_objective(const Dataset& data, const LinearOptions& options, const
   return sums.value;
 }
 
-double linear_score(const LinearModel& model, std::span<const float> row) {
-  double score = model.bias;
-  for (std::size_t i = 0; i < row.size(); ++i)
-    score += model.weights[static_cast<Eigen::Index>(i)] * static_cast<double>(row[i]);
-  return score;
-}
-
 }  // namespace tonearm

@@ -453,32 +453,4 @@ double network_loss(const Network& network, const Dataset& data, Eigen::VectorXf
   return work.loss / static_cast<double>(data.rows);
 }
 
-double network_probability(const Network& network, std::span<const float> row) {
-  Eigen::VectorXd values(static_cast<Eigen::Index>(row.size()));
-  std::copy(row.begin(), row.end(), values.data());
-  for (const NetworkLayer& layer : network.layers) {
-    values = layer.weights.cast<double>() * values + layer.bias.cast<double>();
-    switch (layer.activation) {
-      case NetworkActivation::none:
-        break;
-      case NetworkActivation::relu:
-        values = values.cwiseMax(0.0);
-        break;
-      case NetworkActivation::sigmoid:
-        values = values.unaryExpr([](double x) { return 1 / (1 + std::exp(-x)); });
-        break;
-      case NetworkActivation::tanh:
-        values = values.unaryExpr([](double x) { return std::tanh(x); });
-        break;
-      case NetworkActivation::softmax: {
-        const double largest = values.maxCoeff();
-        values = values.unaryExpr([largest](double x) { return std::exp(x - largest); });
-        values /= values.sum();
-        break;
-      }
-    }
-  }
-  return values[1];
-}
-
 }  // namespace tonearm

@@ -5,10 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *program_name = "player";
+
 void fail(const char *format, ...) {
     va_list values;
     va_start(values, format);
-    fputs("player: ", stderr);
+    fprintf(stderr, "%s: ", program_name);
     vfprintf(stderr, format, values);
     fputc('\n', stderr);
     va_end(values);
@@ -45,13 +47,29 @@ static uint64_t track_id_of(const char *name) {
 
 /* --------------------------------------------------------------------------------------- tables */
 
-/* Splits the text at its commas; these files have no quoted cells. Returns how many cells there are. */
+/* The cell at `text`, which may be quoted: makes it a string of its own, and returns what follows its comma, or NULL. */
+static char *end_cell(char **text) {
+    char *from = *text, *to = *text;
+    if (*from == '"') {
+        for (++from; *from != 0 && (from[0] != '"' || from[1] == '"'); ++from) {
+            *to++ = *from;
+            if (*from == '"') ++from; /* two stand for one */
+        }
+        if (*from == '"') ++from;
+    } else {
+        from = to = from + strcspn(from, ",");
+    }
+    char *next = strchr(from, ',');
+    *to = 0;
+    return next == NULL ? NULL : next + 1;
+}
+
+/* Splits the text at its commas. Returns how many cells there are. */
 static size_t split(struct table *table) {
     size_t count = 0;
     for (char *cell = table->text; cell != NULL && count < MOST_CELLS; ++count) {
         table->cells[count] = cell;
-        cell = strchr(cell, ',');
-        if (cell != NULL) *cell++ = 0;
+        cell = end_cell(&table->cells[count]);
     }
     return count;
 }
@@ -66,14 +84,14 @@ static int read_line(struct table *table) {
         ++table->line;
         const size_t length = strcspn(table->text, "\r\n");
         if (length == LONGEST_LINE - 1)
-            fail("%s, line %zu is longer than %d bytes: not a log or a track table of the MSSD", table->path,
-                 table->line, LONGEST_LINE - 2);
+            fail("%s, line %zu is longer than %d bytes: not a table of numbers", table->path, table->line,
+                 LONGEST_LINE - 2);
         table->text[length] = 0;
     } while (table->text[0] == 0);
     return 1;
 }
 
-static int read_row(struct table *table) {
+int table_row(struct table *table) {
     if (!read_line(table)) return 0;
     const size_t count = split(table);
     if (count != table->columns)
@@ -82,13 +100,13 @@ static int read_row(struct table *table) {
     return 1;
 }
 
-static size_t column(const struct table *table, const char *name) {
+size_t table_column(const struct table *table, const char *name) {
     for (size_t i = 0; i < table->columns; ++i)
         if (strcmp(table->cells[i], name) == 0) return i;
     return table->columns;
 }
 
-static float number(const struct table *table, size_t place) {
+float table_number(const struct table *table, size_t place) {
     const char *text = table->cells[place];
     char *end;
     const float value = strtof(text, &end);
@@ -135,7 +153,7 @@ static const struct {
              {"acoustic_vector_7", offsetof(tonearm_track, acoustic_vector[7])}};
 enum { FACTS = sizeof facts / sizeof facts[0] };
 
-static void table_open(struct table *table, const char *path) {
+void table_open(struct table *table, const char *path) {
     *table = (struct table){.path = path, .file = fopen(path, "rb")};
     if (table->file == NULL) fail("%s cannot be opened: is the path right?", path);
     if (!read_line(table)) fail("%s is empty: the first line should name the columns", path);
@@ -157,7 +175,7 @@ static void read_facts(const struct table *table, tonearm_track *track) {
         const int is_mode = offset == offsetof(tonearm_track, mode);
         const float value = is_mode && strcmp(text, "minor") == 0   ? 0
                             : is_mode && strcmp(text, "major") == 0 ? 1
-                                                                    : number(table, i);
+                                                                    : table_number(table, i);
         memcpy((char *)track + offset, &value, sizeof value);
     }
 }
@@ -172,11 +190,11 @@ static int by_id(const void *a, const void *b) {
 void catalogue_read(struct catalogue *catalogue, const char *path) {
     static struct table table;
     table_open(&table, path);
-    size_t id = column(&table, "track_id");
-    if (id == table.columns) id = column(&table, "track_id_clean");
+    size_t id = table_column(&table, "track_id");
+    if (id == table.columns) id = table_column(&table, "track_id_clean");
     if (id == table.columns)
         fail("%s has no column track_id: a track table of the MSSD, tf_*.csv, is expected", path);
-    while (read_row(&table)) {
+    while (table_row(&table)) {
         if (catalogue->count == catalogue->capacity) {
             catalogue->capacity = catalogue->capacity == 0 ? 4096 : 2 * catalogue->capacity;
             catalogue->tracks = realloc(catalogue->tracks, catalogue->capacity * sizeof *catalogue->tracks);
@@ -248,11 +266,11 @@ void log_open(struct log *log, const char *path, const struct catalogue *catalog
     table_open(&log->table, path);
     log->catalogue = catalogue;
     for (int cell = 0; cell < CELLS; ++cell) {
-        log->place[cell] = column(&log->table, cell_names[cell]);
+        log->place[cell] = table_column(&log->table, cell_names[cell]);
         if (log->place[cell] == log->table.columns)
             fail("%s has no column %s: a log of the MSSD, log_*.csv, is expected", path, cell_names[cell]);
     }
-    log->has_row = read_row(&log->table);
+    log->has_row = table_row(&log->table);
     if (!log->has_row) fail("%s has no rows: one is expected for every track that was played", path);
 }
 
@@ -265,7 +283,7 @@ static float flag(const struct log *log, enum cell cell) {
     const char *text = text_of(log, cell);
     if (strcmp(text, "true") == 0 || strcmp(text, "True") == 0) return 1;
     if (strcmp(text, "false") == 0 || strcmp(text, "False") == 0) return 0;
-    const float value = number(&log->table, log->place[cell]);
+    const float value = table_number(&log->table, log->place[cell]);
     if (value != 0 && value != 1 && *text != 0)
         fail("%s, line %zu, %s: '%s' should be true, false, 1 or 0", log->table.path, log->table.line,
              cell_names[cell], text);
@@ -304,7 +322,7 @@ static void read_play(const struct log *log, struct play *play) {
 
     tonearm_now_init(&play->now, sizeof play->now);
     play->now.date = date_of(log);
-    play->now.hour_of_day = number(&log->table, log->place[HOUR]);
+    play->now.hour_of_day = table_number(&log->table, log->place[HOUR]);
     play->now.is_shuffle = flag(log, SHUFFLE);
     play->now.premium = flag(log, PREMIUM);
     play->now.context_type = word_of(text_of(log, CONTEXT_TYPE), contexts, CONTEXTS);
@@ -318,8 +336,8 @@ static void read_play(const struct log *log, struct play *play) {
     tonearm_end_init(&play->end, sizeof play->end);
     play->end.reason = reason_of(text_of(log, REASON_END));
     play->end.skip = skip_of(log);
-    play->end.n_seekfwd = number(&log->table, log->place[SEEK_FORWARD]);
-    play->end.n_seekback = number(&log->table, log->place[SEEK_BACK]);
+    play->end.n_seekfwd = table_number(&log->table, log->place[SEEK_FORWARD]);
+    play->end.n_seekback = table_number(&log->table, log->place[SEEK_BACK]);
 }
 
 int log_next(struct log *log, struct listening *listening) {
@@ -331,7 +349,7 @@ int log_next(struct log *log, struct listening *listening) {
             fail("%s, line %zu: session %s has more than %d tracks; is session_id right?", log->table.path,
                  log->table.line, listening->id, MOST_PLAYS);
         read_play(log, &listening->plays[listening->count++]);
-        log->has_row = read_row(&log->table);
+        log->has_row = table_row(&log->table);
     } while (log->has_row && strncmp(text_of(log, SESSION_ID), listening->id, sizeof listening->id - 1) == 0);
     if (!log->has_row) fclose(log->table.file);
     return 1;

@@ -9,6 +9,9 @@
 
 enum { LONGEST_NAME = 64, LONGEST_LINE = 4096, MOST_CELLS = 128, MOST_PLAYS = 512 };
 
+/* Begins what is said on stderr; "player" if the program does not set it. */
+extern const char *program_name;
+
 /* Prints one sentence on stderr and ends the program with status 1. */
 #if defined(__GNUC__)
 __attribute__((noreturn, format(printf, 1, 2)))
@@ -45,7 +48,7 @@ void catalogue_read(struct catalogue *catalogue, const char *path);
 /* Makes everything in `track` unknown but its id and what the catalogue knows. */
 void catalogue_look_up(const struct catalogue *catalogue, const char *name, tonearm_track *track);
 
-/* A comma-separated file with a line of names, read line by line. */
+/* A comma-separated file with a line of names, read line by line. Cells may be quoted, but lines end where they end. */
 struct table {
     const char *path;
     FILE *file;
@@ -53,6 +56,14 @@ struct table {
     char text[LONGEST_LINE], *cells[MOST_CELLS];
     int track_column[MOST_CELLS]; /* which fact of a track each column holds; -1: none */
 };
+/* Opens the file and reads its names into the cells. */
+void table_open(struct table *table, const char *path);
+/* The place of a column, before any row is read; table->columns if there is none. */
+size_t table_column(const struct table *table, const char *name);
+/* Reads the next row into the cells; 0 at the end of the file. */
+int table_row(struct table *table);
+/* A cell's number; NaN where it is empty. */
+float table_number(const struct table *table, size_t place);
 
 struct log {
     struct table table;

@@ -89,8 +89,7 @@ struct statistics {
 
 /* Asks about the playing track and those behind it. (The horizon of the last one is 6; the reference model
  * learned up to 5, and answers beyond as for 5.) */
-static struct outlook look_ahead(const struct player *player, const struct listening *listening,
-                                 size_t playing) {
+static struct outlook look_ahead(struct player *player, const struct listening *listening, size_t playing) {
     tonearm_track coming[QUEUE];
     struct outlook outlook = {.places = 0};
     for (size_t i = playing; i < listening->count && outlook.places < PLACES; ++i) {
@@ -256,7 +255,7 @@ struct typing {
     size_t queued, played;
 };
 
-static void print_typed(const struct player *player, const struct typing *typing) {
+static void print_typed(struct player *player, const struct typing *typing) {
     tonearm_track coming[QUEUE];
     float probabilities[PLACES], *next = probabilities;
     const tonearm_now moment = this_moment();

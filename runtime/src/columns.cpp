@@ -7,6 +7,26 @@
 #include "numbers.h"
 
 namespace tonearm::runtime {
+void apply_policy(const tonearm_model& model, const Plan& plan, uint32_t first, uint32_t last,
+                  const float* told, float* row) {
+  const float* fill = missing_fill(model);
+  // The same twice, so that compilers see that nothing overlaps and take four at a time.
+  if (told == row)
+    for (uint32_t i = first; i < last; ++i) row[i] = is_nan(row[i]) ? fill[i] : row[i];
+  else
+    for (uint32_t i = first; i < last; ++i) row[i] = is_nan(told[i]) ? fill[i] : told[i];
+  const uint32_t end = plan.category_end < last ? plan.category_end : last;
+  const uint8_t* fields = with_sessions && plan.has_session() ? fields_of(model) : nullptr;
+  for (uint32_t i = first; i < end; ++i) {
+    // Most named fields of a session model are known to be numbers.
+    const bool number = fields != nullptr && fields[i] != 0 && !is_category_field(fields[i]);
+    const uint32_t count = number || is_nan(row[i]) ? 0 : category_count(model, i);
+    if (count > 0 && category_index(row[i], count) == count) row[i] = fill[i];
+  }
+}
+
+#ifndef TONEARM_WITHOUT_SESSIONS
+
 namespace {
 
 // The schema's Field: the order in which it names the members of tonearm_track is that of the struct.
@@ -237,7 +257,8 @@ void read_now(const tonearm_model& model, const Plan& plan, const tonearm_now* n
       case hour_of_day: {
         if (!is_nan(now->hour_of_day)) return now->hour_of_day;
         const LocalTime time = local_time(*now);
-        return time.known ? static_cast<float>(time.second / 3600) : missing;
+        const uint32_t hour = time.second / 3600;
+        return time.known ? static_cast<float>(hour) : missing;
       }
       case is_shuffle:
         return now->is_shuffle;
@@ -292,25 +313,11 @@ void read_end(const tonearm_model& model, const Plan& plan, const tonearm_end* e
   });
 }
 
-void apply_policy(const tonearm_model& model, const Plan& plan, uint32_t first, uint32_t last,
-                  const float* told, float* row) {
-  const float* fill = missing_fill(model);
-  // The same twice, so that compilers see that nothing overlaps and take four at a time.
-  if (told == row)
-    for (uint32_t i = first; i < last; ++i) row[i] = is_nan(row[i]) ? fill[i] : row[i];
-  else
-    for (uint32_t i = first; i < last; ++i) row[i] = is_nan(told[i]) ? fill[i] : told[i];
-  const uint32_t end = plan.category_end < last ? plan.category_end : last;
-  const uint8_t* fields = plan.has_session() ? fields_of(model) : nullptr;
-  for (uint32_t i = first; i < end; ++i) {
-    // Most named fields of a session model are known to be numbers.
-    const bool number = fields != nullptr && fields[i] != extra && !is_category_field(fields[i]);
-    const uint32_t count = number || is_nan(row[i]) ? 0 : category_count(model, i);
-    if (count > 0 && category_index(row[i], count) == count) row[i] = fill[i];
-  }
-}
+#endif
 
 }  // namespace tonearm::runtime
+
+#ifndef TONEARM_WITHOUT_SESSIONS
 
 extern "C" {
 
@@ -332,7 +339,7 @@ tonearm_status tonearm_session_row(const tonearm_model* model, const tonearm_tra
                                    float* row, uint32_t columns) noexcept {
   if (model == nullptr || row == nullptr) return TONEARM_NULL_ARGUMENT;
   if (!is_open(*model)) return TONEARM_NOT_OPEN;
-  const Plan plan = plan_of(*model);
+  const Plan& plan = plan_of(*model);
   if (!plan.has_session()) return TONEARM_NOT_A_SESSION_MODEL;
   if (columns != plan.columns) return TONEARM_WRONG_COLUMNS;
   tonearm_status status = check_struct(track);
@@ -349,3 +356,5 @@ tonearm_status tonearm_session_row(const tonearm_model* model, const tonearm_tra
 }
 
 }  // extern "C"
+
+#endif

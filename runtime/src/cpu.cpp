@@ -9,11 +9,17 @@
 #include <cpuid.h>
 #endif
 
+#if defined(__aarch64__) && defined(__linux__)
+// Of the C library, where there is one: the kernel has told the program at its start what the CPU can do, and
+// this reads it. User programs on Arm cannot ask the CPU itself.
+extern "C" __attribute__((weak)) unsigned long getauxval(unsigned long type);
+#endif
+
 namespace tonearm::runtime {
 
 #if (defined(__x86_64__) || defined(__i386__)) && defined(TONEARM_SIMD)
 
-uint32_t cpu_of_baseline() {
+uint32_t detected_cpus() {
   uint32_t a, b, c, d;
   if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;
   uint32_t found = (c & bit_SSSE3) != 0 ? TONEARM_CPU_SSSE3 : 0;
@@ -33,14 +39,32 @@ uint32_t cpu_of_baseline() {
 
 #elif defined(__aarch64__) && defined(TONEARM_SIMD)
 
-uint32_t cpu_of_baseline() { return TONEARM_CPU_NEON; }
+uint32_t detected_cpus() {
+#if defined(__ARM_FEATURE_DOTPROD)
+  return TONEARM_CPU_NEON | TONEARM_CPU_NEON_DOT;
+#elif defined(__linux__)
+  constexpr unsigned long capabilities = 16, dot_product = 1ul << 20;  // AT_HWCAP, HWCAP_ASIMDDP
+  const bool found = getauxval != nullptr && (getauxval(capabilities) & dot_product) != 0;
+  return found ? TONEARM_CPU_NEON | TONEARM_CPU_NEON_DOT : TONEARM_CPU_NEON;
+#else
+  return TONEARM_CPU_NEON;
+#endif
+}
+
+#elif defined(__wasm_simd128__) && defined(TONEARM_SIMD)
+
+uint32_t detected_cpus() { return TONEARM_CPU_WASM; }
+
+#elif defined(__ARM_FEATURE_DSP) && defined(TONEARM_SIMD)
+
+uint32_t detected_cpus() { return TONEARM_CPU_DSP; }
 
 #else
 
-uint32_t cpu_of_baseline() { return 0; }
+uint32_t detected_cpus() { return 0; }
 
 #endif
 
 }  // namespace tonearm::runtime
 
-extern "C" uint32_t tonearm_cpu_detect(void) noexcept { return tonearm::runtime::cpu_of_baseline(); }
+extern "C" uint32_t tonearm_cpu_detect(void) noexcept { return tonearm::runtime::detected_cpus(); }

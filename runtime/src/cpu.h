@@ -4,7 +4,7 @@
 
 namespace tonearm::runtime {
 
-/// The TONEARM_CPU_ bits of this CPU, as far as they can be told without asking the operating system.
-uint32_t cpu_of_baseline();
+/// What tonearm_cpu_detect() gives.
+uint32_t detected_cpus();
 
 }  // namespace tonearm::runtime

@@ -7,7 +7,7 @@ namespace {
 
 constexpr uint32_t polynomial = 0xEDB88320u;
 
-#ifdef TONEARM_SMALL_CRC
+#ifdef TONEARM_SMALL
 
 struct Table {
   uint32_t entry[16];
@@ -54,7 +54,7 @@ constexpr Table table = make_table();
 
 uint32_t crc32(uint32_t crc, const uint8_t* bytes, size_t size) {
   crc = ~crc;
-#ifdef TONEARM_SMALL_CRC
+#ifdef TONEARM_SMALL
   for (; size > 0; ++bytes, --size) {
     crc ^= *bytes;
     crc = crc >> 4 ^ table.entry[crc & 15];

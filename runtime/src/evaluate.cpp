@@ -111,7 +111,7 @@ void run_feature(const FeatureView& feature, float* slots) {
 
 namespace {
 
-void activate(ActivationKind kind, uint32_t cpu, float* values, uint32_t count) {
+[[maybe_unused]] void activate(ActivationKind kind, uint32_t cpu, float* values, uint32_t count) {
   switch (kind) {
     case ActivationKind::none:
       break;
@@ -151,7 +151,7 @@ float interpolate(const CalibrateView& points, float x) {
 
 /// Kernels of blocks look slices up 64 at a time: what is behind the last decides nothing, but is read.
 /// Before the slices are filled.
-void clear_padding(const TreesView& trees, uint8_t* slices) {
+[[maybe_unused]] void clear_padding(const TreesView& trees, uint8_t* slices) {
   memset(slices + padded_slices(trees.slices) - 64, 0, 64);
 }
 
@@ -162,33 +162,40 @@ void run_operator(const OperatorView& op, float* slots, uint8_t* work) {
   float* out = slots + op.output;
   switch (op.type) {
     case OperatorType::affine:
-      network_kernels(op.affine.cpu)
-          .dense(op.affine.weights, op.affine.bias, in, op.input_count, op.output_count, out);
-      activate(op.affine.activation, op.affine.cpu, out, op.output_count);
+      if constexpr (with_affine) {
+        network_kernels(op.affine.cpu)
+            .dense(op.affine.weights, op.affine.bias, in, op.input_count, op.output_count, out);
+        activate(op.affine.activation, op.affine.cpu, out, op.output_count);
+      }
       break;
     case OperatorType::branching_trees:
-    case OperatorType::symmetric_trees: {
-      const auto sum = op.type == OperatorType::branching_trees ? sum_branching : sum_symmetric;
-      const uint32_t trees = op.trees.trees / op.output_count;
-      bin_inputs(op.trees, in, 0, op.trees.axes, work);
-      bin_categories(op.trees, in, work);
-      for (uint32_t k = 0; k < op.output_count; ++k)
-        out[k] = op.trees.base[k] + op.trees.scale * sum(op.trees, work, k * trees, trees);
+    case OperatorType::symmetric_trees:
+      if constexpr (with_trees) {
+        const auto sum = op.type == OperatorType::branching_trees ? sum_branching : sum_symmetric;
+        const uint32_t trees = op.trees.trees / op.output_count;
+        bin_inputs(op.trees, in, 0, op.trees.axes, work);
+        bin_categories(op.trees, in, work);
+        for (uint32_t k = 0; k < op.output_count; ++k)
+          out[k] = op.trees.base[k] + op.trees.scale * sum(op.trees, work, k * trees, trees);
+      }
       break;
-    }
     case OperatorType::block_trees:
-      clear_padding(op.trees, work);
-      bin_inputs(op.trees, in, 0, op.trees.axes, work);
-      bin_categories(op.trees, in, work);
-      sum_blocks(op.trees, work, op.output_count, out);
-      for (uint32_t k = 0; k < op.output_count; ++k) out[k] = op.trees.base[k] + op.trees.scale * out[k];
+      if constexpr (with_trees) {
+        clear_padding(op.trees, work);
+        bin_inputs(op.trees, in, 0, op.trees.axes, work);
+        bin_categories(op.trees, in, work);
+        sum_blocks(op.trees, work, op.output_count, out);
+        for (uint32_t k = 0; k < op.output_count; ++k) out[k] = op.trees.base[k] + op.trees.scale * out[k];
+      }
       break;
     case OperatorType::quantized_affine:
-      run_quantized_affine(op, in, out, work);
-      activate(op.quantized.activation, op.quantized.cpu, out, op.output_count);
+      if constexpr (with_affine) {
+        run_quantized_affine(op, in, out, work);
+        activate(op.quantized.activation, op.quantized.cpu, out, op.output_count);
+      }
       break;
     case OperatorType::recurrent:
-      run_recurrent_row(op, in, out, work);
+      if constexpr (with_recurrent) run_recurrent_row(op, in, out, work);
       break;
     case OperatorType::calibrate:
       for (uint32_t i = 0; i < op.output_count; ++i)
@@ -226,7 +233,7 @@ struct SharedMemory {
 };
 
 /// Sums over all outputs of an ensemble that share nothing, because there are several.
-bool is_shared(const OperatorView& op) { return is_ensemble(op) && op.output_count == 1; }
+[[maybe_unused]] bool is_shared(const OperatorView& op) { return is_ensemble(op) && op.output_count == 1; }
 
 /// The scratch holds the slots, then the binned inputs of one tree ensemble at a time.
 void evaluate(const tonearm_model& model, const Plan& plan, const float* row, void* scratch, float* out) {
@@ -255,12 +262,14 @@ float evaluate_golden(const tonearm_model& model, const Plan& plan, void* scratc
 
 }  // namespace
 
+#ifndef TONEARM_WITHOUT_SESSIONS
+
 uint32_t shared_bytes(const OperatorView& op) {
-  if (op.type == OperatorType::quantized_affine)
+  if (with_affine && op.type == OperatorType::quantized_affine)
     return quantized_work_bytes(op.quantized.format, op.input_count, op.output_count);
-  if (op.type == OperatorType::recurrent)
+  if (with_recurrent && op.type == OperatorType::recurrent)
     return static_cast<uint32_t>(recurrent_work_bytes(recurrent_size(op.recurrent), op.recurrent.steps));
-  if (!is_ensemble(op)) return 0;
+  if (!with_trees || !is_ensemble(op)) return 0;
   const uint32_t slices =
       op.type == OperatorType::block_trees ? padded_slices(op.trees.slices) : (op.trees.slices + 3) / 4 * 4;
   return static_cast<uint32_t>(sizeof(SharedTrees)) + known_bytes(op) + slices;
@@ -268,32 +277,38 @@ uint32_t shared_bytes(const OperatorView& op) {
 
 void share_operator(const OperatorView& op, const float* slots, uint8_t* shared) {
   if (!is_shared(op)) return;
-  const SharedMemory memory(op, shared);
-  if (op.type == OperatorType::block_trees) clear_padding(op.trees, memory.slices);
-  bin_inputs(op.trees, slots + op.input, 0, op.trees.context_axes, memory.slices);
-  switch (op.type) {
-    case OperatorType::block_trees:
-      return share_blocks(op.trees, memory.slices, *memory.sums, memory.known);
-    case OperatorType::symmetric_trees:
-      return share_symmetric(op.trees, memory.slices, *memory.sums, memory.known);
-    default:
-      return share_branching(op.trees, memory.slices, *memory.sums);
+  if constexpr (with_trees) {
+    const SharedMemory memory(op, shared);
+    if (op.type == OperatorType::block_trees) clear_padding(op.trees, memory.slices);
+    bin_inputs(op.trees, slots + op.input, 0, op.trees.context_axes, memory.slices);
+    switch (op.type) {
+      case OperatorType::block_trees:
+        return share_blocks(op.trees, memory.slices, *memory.sums, memory.known);
+      case OperatorType::symmetric_trees:
+        return share_symmetric(op.trees, memory.slices, *memory.sums, memory.known);
+      default:
+        return share_branching(op.trees, memory.slices, *memory.sums);
+    }
   }
 }
 
 void run_shared_operator(const OperatorView& op, float* slots, uint8_t* shared) {
-  if (!is_shared(op)) return run_operator(op, slots, shared);
-  const SharedMemory memory(op, shared);
-  bin_inputs(op.trees, slots + op.input, op.trees.context_axes, op.trees.axes,
-             memory.slices + op.trees.context_slices);
-  bin_categories(op.trees, slots + op.input, memory.slices);
-  const float sum = op.type == OperatorType::block_trees
-                        ? sum_shared_blocks(op.trees, memory.slices, *memory.sums, memory.known)
-                    : op.type == OperatorType::symmetric_trees
-                        ? sum_shared_symmetric(op.trees, memory.slices, *memory.sums, memory.known)
-                        : sum_shared_branching(op.trees, memory.slices, *memory.sums);
-  slots[op.output] = op.trees.base[0] + op.trees.scale * sum;
+  if (!with_trees || !is_shared(op)) return run_operator(op, slots, shared);
+  if constexpr (with_trees) {
+    const SharedMemory memory(op, shared);
+    bin_inputs(op.trees, slots + op.input, op.trees.context_axes, op.trees.axes,
+               memory.slices + op.trees.context_slices);
+    bin_categories(op.trees, slots + op.input, memory.slices);
+    const float sum = op.type == OperatorType::block_trees
+                          ? sum_shared_blocks(op.trees, memory.slices, *memory.sums, memory.known)
+                      : op.type == OperatorType::symmetric_trees
+                          ? sum_shared_symmetric(op.trees, memory.slices, *memory.sums, memory.known)
+                          : sum_shared_branching(op.trees, memory.slices, *memory.sums);
+    slots[op.output] = op.trees.base[0] + op.trees.scale * sum;
+  }
 }
+
+#endif
 
 float larger_difference(float largest, float found, float expected) {
   const float difference = found < expected ? expected - found : found - expected;
@@ -321,7 +336,7 @@ tonearm_status tonearm_evaluate(const tonearm_model* model, const float* row, ui
   if (model == nullptr || row == nullptr || scratch == nullptr || out == nullptr)
     return TONEARM_NULL_ARGUMENT;
   if (!is_open(*model)) return TONEARM_NOT_OPEN;
-  const Plan plan = plan_of(*model);
+  const Plan& plan = plan_of(*model);
   if (plan.has_session()) return TONEARM_NOT_A_TABLE_MODEL;
   if (columns != plan.columns) return TONEARM_WRONG_COLUMNS;
   if (const tonearm_status status = check_scratch(plan, scratch, scratch_size); status != TONEARM_OK)
@@ -334,12 +349,12 @@ tonearm_status tonearm_model_self_test(const tonearm_model* model, void* scratch
                                        float* largest_difference) noexcept {
   if (model == nullptr || scratch == nullptr) return TONEARM_NULL_ARGUMENT;
   if (!is_open(*model)) return TONEARM_NOT_OPEN;
-  const Plan plan = plan_of(*model);
+  const Plan& plan = plan_of(*model);
   if (plan.golden_rows == 0) return TONEARM_NO_GOLDEN;
   if (const tonearm_status status = check_scratch(plan, scratch, scratch_size); status != TONEARM_OK)
     return status;
-  const float largest =
-      plan.has_session() ? replay_golden(*model, plan, scratch) : evaluate_golden(*model, plan, scratch);
+  const float largest = with_sessions && plan.has_session() ? replay_golden(*model, plan, scratch)
+                                                            : evaluate_golden(*model, plan, scratch);
   if (largest_difference != nullptr) *largest_difference = largest;
   return largest <= golden_of(*model).tolerance ? TONEARM_OK : TONEARM_SELF_TEST_FAILED;
 }

@@ -27,6 +27,21 @@ float reduce(float (&lanes)[lane_count]) {
   return lanes[0];
 }
 
+}  // namespace
+
+float dot(const float* a, const float* b, uint32_t count) {
+  float lanes[lane_count] = {};
+  uint32_t i = 0;
+  for (; i + lane_count <= count; i += lane_count)
+    for (uint32_t lane = 0; lane < lane_count; ++lane) lanes[lane] += a[i + lane] * b[i + lane];
+  for (uint32_t lane = 0; i + lane < count; ++lane) lanes[lane] += a[i + lane] * b[i + lane];
+  return reduce(lanes);
+}
+
+#ifndef TONEARM_WITHOUT_TREES
+
+namespace {
+
 uint16_t load16(const uint8_t* bytes) {
   uint16_t value;
   memcpy(&value, bytes, 2);
@@ -92,6 +107,90 @@ struct Node12 {
   }
 };
 
+/// 2 number + (a >= b), of bytes.
+[[gnu::always_inline]] inline uint32_t with_answer(uint32_t number, uint32_t a, uint32_t b) {
+#if defined(__thumb2__)
+  // The carry of the comparison is the answer: two instructions instead of five.
+  __asm__("cmp %1, %2\n\tadc %0, %0, %0" : "+r"(number) : "r"(a), "r"(b) : "cc");
+  return number;
+#else
+  return 2 * number + (a >= b ? 1 : 0);
+#endif
+}
+
+/// Of a complete tree in heap order: a child's place follows from its parent's, and at the end it is the
+/// leaf's.
+[[gnu::always_inline]] inline uint32_t child_of(uint32_t node, const uint8_t* nodes, const uint8_t* slices) {
+  const uint32_t bytes = load16(nodes + 2 * static_cast<size_t>(node)), value = slices[bytes & 255];
+#if defined(__thumb2__)
+  __asm__("cmp %1, %2, lsr #8\n\tadc %0, %0, %0" : "+r"(node) : "r"(value), "r"(bytes) : "cc");
+  return node;
+#else
+  return with_answer(node, value, bytes >> 8);
+#endif
+}
+
+void descend(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t count, uint32_t* leaf) {
+  const uint32_t depth = trees.depth, leaves = 1u << depth;
+  // Nodes are counted from 1.
+  const uint8_t* nodes = trees.nodes + static_cast<size_t>(first) * 2 * (leaves - 1) - 2;
+  uint32_t base = (first - 1) * leaves;  // less the place of a tree's first leaf
+  for (const uint32_t* const end = leaf + count; leaf != end; nodes += 2 * (leaves - 1), base += leaves) {
+    uint32_t node = 1;
+    switch (depth) {  // no loop: it would take half as many instructions again
+      case 8:
+        node = child_of(node, nodes, slices);
+        [[fallthrough]];
+      case 7:
+        node = child_of(node, nodes, slices);
+        [[fallthrough]];
+      case 6:
+        node = child_of(node, nodes, slices);
+        [[fallthrough]];
+      case 5:
+        node = child_of(node, nodes, slices);
+        [[fallthrough]];
+      case 4:
+        node = child_of(node, nodes, slices);
+        [[fallthrough]];
+      case 3:
+        node = child_of(node, nodes, slices);
+        [[fallthrough]];
+      case 2:
+        node = child_of(node, nodes, slices);
+        [[fallthrough]];
+      default:
+        node = child_of(node, nodes, slices);
+    }
+    *leaf++ = base + node;
+  }
+}
+
+#ifdef TONEARM_SMALL
+
+// One tree after the other: least code, and fewest instructions where there is one pipeline in order.
+
+/// How many trees are looked for before their leaves are added: as many as there are lanes.
+constexpr uint32_t chunk = lane_count;
+
+/// Finds the leaves that `count` trees reach, at most a chunk, numbered within the whole ensemble.
+template <typename Node>
+inline void walk(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t count,
+                 uint32_t* leaf) {
+  for (uint32_t t = first; t < first + count; ++t) {
+    const uint8_t* node = trees.nodes + static_cast<size_t>(trees.tree_nodes[t]) * Node::bytes;
+    int32_t child = 0;
+    do {
+      node += static_cast<size_t>(child) * Node::bytes;
+      // By the sign of a difference: here compilers make jumps of comparisons.
+      child = Node::child(node, (Node::bin(node) - slices[Node::slice(node)]) >> 31);
+    } while (child >= 0);
+    *leaf++ = trees.tree_leaves[t] + (static_cast<uint32_t>(child) & Node::leaf_mask);
+  }
+}
+
+#else
+
 /// How many trees are looked for before their leaves are added: a multiple of the lanes.
 constexpr uint32_t chunk = 64;
 
@@ -146,6 +245,47 @@ inline void walk(const TreesView& trees, const uint8_t* slices, uint32_t first, 
   for (uint32_t i = 0; i < width; ++i) arrive(tree[i], next[i]);
 }
 
+#endif
+
+#ifdef TONEARM_SMALL
+
+/// The answers of a symmetric tree, from its highest level down: a bit for each that leads to the left.
+uint32_t find_left(const uint8_t* split, uint32_t depth, const uint8_t* slices) {
+  uint32_t number = 0;
+  const auto ask = [&] [[gnu::always_inline]] (uint32_t level) {
+    number = with_answer(number, split[2 * level + 1], slices[split[2 * level]]);
+  };
+  for (; depth > 8; --depth) ask(depth - 1);
+  switch (depth) {  // no loop: it would take half as many instructions again
+    case 8:
+      ask(7);
+      [[fallthrough]];
+    case 7:
+      ask(6);
+      [[fallthrough]];
+    case 6:
+      ask(5);
+      [[fallthrough]];
+    case 5:
+      ask(4);
+      [[fallthrough]];
+    case 4:
+      ask(3);
+      [[fallthrough]];
+    case 3:
+      ask(2);
+      [[fallthrough]];
+    case 2:
+      ask(1);
+      [[fallthrough]];
+    default:
+      ask(0);
+  }
+  return number;
+}
+
+#endif
+
 /// The leaves of symmetric trees first .. first + width - 1: independent comparisons, one bit each. A
 /// depth that is known when compiling lets them all be unrolled; 0 stands for any.
 template <uint32_t width, uint32_t known_depth>
@@ -153,11 +293,15 @@ inline void look_up(const TreesView& trees, const uint8_t* slices, uint32_t firs
   const uint32_t depth = known_depth != 0 ? known_depth : trees.depth;
   const uint8_t* split = trees.nodes + static_cast<size_t>(first) * depth * 2;
   for (uint32_t i = 0; i < width; ++i, split += 2 * depth) {
+#ifdef TONEARM_SMALL
+    leaf[i] = ((first + i + 1) << depth) - 1 - find_left(split, depth, slices);
+#else
     uint32_t number = 0;
     TONEARM_UNROLL
     for (uint32_t level = 0; level < depth; ++level)
       number |= static_cast<uint32_t>(slices[split[2 * level]] > split[2 * level + 1]) << level;
     leaf[i] = ((first + i) << depth) + number;
+#endif
   }
 }
 
@@ -184,47 +328,60 @@ inline void look_up_rest(const TreesView& trees, const uint8_t* slices, const ui
   }
 }
 
-/// find<8>(), find<4>() and find<1>() for `count` trees.
+/// find<8>(), find<4>() and find<1>() for `count` trees; only the last where code is to be small.
 template <typename Find>
 inline void in_eights(uint32_t first, uint32_t count, uint32_t* leaf, const Find& find) {
   uint32_t found = 0;
+#ifndef TONEARM_SMALL
   for (; count - found >= 8; found += 8) find.template operator()<8>(first + found, leaf + found);
   for (; count - found >= 4; found += 4) find.template operator()<4>(first + found, leaf + found);
+#endif
   for (; count > found; ++found) find.template operator()<1>(first + found, leaf + found);
+}
+
+/// Where the leaves of an ensemble, or of a block, begin, and what their bytes stand for.
+struct Leaves {
+  const uint8_t* bytes;
+  const float* palette;
+  LeafKind kind;
+};
+
+/// Adds the leaves that trees have reached, at most as many as there are lanes.
+void add_reached(const Leaves& leaves, const uint32_t* leaf, uint32_t count, SharedTrees& sums) {
+  switch (leaves.kind) {
+    case LeafKind::float32:
+      for (uint32_t i = 0; i < count; ++i)
+        sums.lanes[i] += bits_float(load32(leaves.bytes + static_cast<size_t>(leaf[i]) * 4));
+      break;
+    case LeafKind::int16:
+      for (uint32_t i = 0; i < count; ++i)
+        sums.codes += static_cast<int16_t>(load16(leaves.bytes + static_cast<size_t>(leaf[i]) * 2));
+      break;
+    case LeafKind::palette8:
+      for (uint32_t i = 0; i < count; ++i) sums.lanes[i] += leaves.palette[leaves.bytes[leaf[i]]];
+      break;
+    case LeafKind::palette16:
+      for (uint32_t i = 0; i < count; ++i)
+        sums.lanes[i] += leaves.palette[load16(leaves.bytes + static_cast<size_t>(leaf[i]) * 2)];
+      break;
+  }
 }
 
 /// Adds the leaves of trees [first, last) to the sums, 16 at a time; `first` begins a block of its output.
 /// find(tree, count, leaf) finds the leaves of at most a chunk of trees.
 template <typename Find>
-inline void add_leaves(const TreesView& trees, uint32_t first, uint32_t last, SharedTrees& sums,
+inline void add_leaves(const Leaves& leaves, uint32_t first, uint32_t last, SharedTrees& sums,
                        const Find& find) {
   for (uint32_t at = first; at < last; at += chunk) {
     const uint32_t count = last - at < chunk ? last - at : chunk;
     uint32_t found[chunk];
     find(at, count, found);
-    for (uint32_t done = 0; done < count; done += lane_count) {
-      const uint32_t block = count - done < lane_count ? count - done : lane_count;
-      const uint32_t* leaf = found + done;
-      switch (trees.leaf_kind) {
-        case LeafKind::float32:
-          for (uint32_t i = 0; i < block; ++i)
-            sums.lanes[i] += bits_float(load32(trees.leaves + static_cast<size_t>(leaf[i]) * 4));
-          break;
-        case LeafKind::int16:
-          for (uint32_t i = 0; i < block; ++i)
-            sums.codes += static_cast<int16_t>(load16(trees.leaves + static_cast<size_t>(leaf[i]) * 2));
-          break;
-        case LeafKind::palette8:
-          for (uint32_t i = 0; i < block; ++i) sums.lanes[i] += trees.palette[trees.leaves[leaf[i]]];
-          break;
-        case LeafKind::palette16:
-          for (uint32_t i = 0; i < block; ++i)
-            sums.lanes[i] += trees.palette[load16(trees.leaves + static_cast<size_t>(leaf[i]) * 2)];
-          break;
-      }
-    }
+    for (uint32_t done = 0; done < count; done += lane_count)
+      add_reached(leaves, found + done, count - done < lane_count ? count - done : lane_count, sums);
   }
 }
+
+Leaves leaves_of(const TreesView& trees) { return {trees.leaves, trees.palette, trees.leaf_kind}; }
 
 float total(const TreesView& trees, SharedTrees& sums) {
   return trees.leaf_kind == LeafKind::int16 ? static_cast<float>(sums.codes) : reduce(sums.lanes);
@@ -233,7 +390,7 @@ float total(const TreesView& trees, SharedTrees& sums) {
 template <typename Node>
 void add_walks(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t last,
                SharedTrees& sums) {
-  add_leaves(trees, first, last, sums, [&](uint32_t tree, uint32_t count, uint32_t* leaf) {
+  add_leaves(leaves_of(trees), first, last, sums, [&](uint32_t tree, uint32_t count, uint32_t* leaf) {
     walk<Node>(trees, slices, tree, count, leaf);
   });
 }
@@ -248,49 +405,37 @@ void add_branching(const TreesView& trees, const uint8_t* slices, uint32_t first
     case NodeKind::node8:
       return add_walks<Node8>(trees, slices, first, last, sums);
     case NodeKind::node12:
+      return add_walks<Node12>(trees, slices, first, last, sums);
+    case NodeKind::complete:
       break;
   }
-  add_walks<Node12>(trees, slices, first, last, sums);
+  add_leaves(leaves_of(trees), first, last, sums, [&](uint32_t tree, uint32_t count, uint32_t* leaf) {
+    descend(trees, slices, tree, count, leaf);
+  });
 }
 
 /// Calls add<depth>() with the depth where compiling for it pays, and else with 0.
 template <typename Add>
 void with_depth(const TreesView& trees, const Add& add) {
-  switch (trees.depth) {
-    case 4:
-      return add.template operator()<4>();
-    case 5:
-      return add.template operator()<5>();
-    case 6:
-      return add.template operator()<6>();
-    default:
-      return add.template operator()<0>();
-  }
+#ifndef TONEARM_SMALL
+  if (trees.depth == 4) return add.template operator()<4>();
+  if (trees.depth == 5) return add.template operator()<5>();
+  if (trees.depth == 6) return add.template operator()<6>();
+#endif
+  (void)trees;
+  add.template operator()<0>();
 }
 
 void add_symmetric(const TreesView& trees, const uint8_t* slices, uint32_t first, uint32_t last,
                    SharedTrees& sums) {
   with_depth(trees, [&]<uint32_t depth>() {
-    add_leaves(trees, first, last, sums, [&](uint32_t tree, uint32_t count, uint32_t* leaf) {
+    add_leaves(leaves_of(trees), first, last, sums, [&](uint32_t tree, uint32_t count, uint32_t* leaf) {
       in_eights(tree, count, leaf, [&]<uint32_t width>(uint32_t t, uint32_t* found) {
         look_up<width, depth>(trees, slices, t, found);
       });
     });
   });
 }
-
-}  // namespace
-
-float dot(const float* a, const float* b, uint32_t count) {
-  float lanes[lane_count] = {};
-  uint32_t i = 0;
-  for (; i + lane_count <= count; i += lane_count)
-    for (uint32_t lane = 0; lane < lane_count; ++lane) lanes[lane] += a[i + lane] * b[i + lane];
-  for (uint32_t lane = 0; i + lane < count; ++lane) lanes[lane] += a[i + lane] * b[i + lane];
-  return reduce(lanes);
-}
-
-namespace {
 
 /// Bits of the schema's MissingDirection: Right and ZeroRight; ZeroLeft and ZeroRight; AsZero.
 enum Direction : uint32_t { to_right = 1, with_zero = 2, as_zero = 4 };
@@ -334,7 +479,9 @@ tonearm_bin_kernel* bin_kernel(uint32_t cpu) {
   if (cpu == TONEARM_CPU_AVX2) return tonearm_bin_avx2;
   if (cpu == TONEARM_CPU_SSSE3) return tonearm_bin_ssse3;
 #elif defined(TONEARM_SIMD) && defined(__aarch64__)
-  if (cpu == TONEARM_CPU_NEON) return tonearm_bin_neon;
+  if (cpu == TONEARM_CPU_NEON || cpu == TONEARM_CPU_NEON_DOT) return tonearm_bin_neon;
+#elif defined(TONEARM_SIMD) && defined(__wasm_simd128__)
+  if (cpu == TONEARM_CPU_WASM) return tonearm_bin_wasm;
 #endif
   (void)cpu;
   return nullptr;
@@ -351,7 +498,11 @@ tonearm_block_kernel* block_kernel(uint32_t cpu, uint32_t slices, uint32_t nodes
   if (cpu == TONEARM_CPU_SSSE3 && nodes * node_cost < walk_cost * 16) return tonearm_blocks_ssse3;
 #elif defined(TONEARM_SIMD) && defined(__aarch64__)
   const uint32_t node_cost = 6 + 3 * ((slices + 63) / 64);
-  if (cpu == TONEARM_CPU_NEON && nodes * node_cost < walk_cost * 16) return tonearm_blocks_neon;
+  const bool neon = cpu == TONEARM_CPU_NEON || cpu == TONEARM_CPU_NEON_DOT;
+  if (neon && nodes * node_cost < walk_cost * 16) return tonearm_blocks_neon;
+#elif defined(TONEARM_SIMD) && defined(__wasm_simd128__)
+  const uint32_t node_cost = 6 + 4 * ((slices + 15) / 16);
+  if (cpu == TONEARM_CPU_WASM && nodes * node_cost < walk_cost * 16) return tonearm_blocks_wasm;
 #endif
   (void)cpu, (void)slices, (void)nodes;
   return nullptr;
@@ -360,6 +511,33 @@ tonearm_block_kernel* block_kernel(uint32_t cpu, uint32_t slices, uint32_t nodes
 uint32_t leaf_bytes(LeafKind kind) {
   return kind == LeafKind::float32 ? 4 : kind == LeafKind::palette8 ? 1 : 2;
 }
+
+#ifdef TONEARM_SMALL
+
+/// Walks the trees of a branching block from `row`, the slices of its first nodes. Under a node are `under`
+/// leaves from `leaf` on; a walk with one leaf has arrived. Where this is inlined, registers are short.
+[[gnu::noinline]] void walk_trees(const uint8_t* slices, const uint8_t* node_counts, const uint8_t* row,
+                                  uint32_t width, uint8_t* reached) {
+  const size_t stride = size_t{4} * width;
+  for (uint32_t i = 0; i < width; ++i) {
+    const uint8_t* node = row + i;
+    uint32_t leaf = 0, under = node_counts[i] + 1u;
+    while (under > 1) {
+      const uint32_t left_leaves = node[3 * width];
+      if (slices[node[0]] > node[width]) {
+        leaf += left_leaves;
+        under -= left_leaves;
+        node += left_leaves * stride;
+      } else {
+        under = left_leaves;
+        node += stride;
+      }
+    }
+    reached[i] = static_cast<uint8_t>(leaf);
+  }
+}
+
+#else
 
 /// Walks `count` trees of a branching block in lockstep, from `row`, the slice of the first of them in the
 /// block's first node. Under a node are `under` leaves from `leaf` on; a walk with one leaf has arrived.
@@ -392,15 +570,29 @@ inline void walk_block(const uint8_t* slices, const uint8_t* node_counts, const 
   for (uint32_t i = 0; i < count; ++i) reached[i] = static_cast<uint8_t>(leaf[i]);
 }
 
+void walk_trees(const uint8_t* slices, const uint8_t* node_counts, const uint8_t* row, uint32_t width,
+                uint8_t* reached) {
+  for (uint32_t i = 0; i < width; i += 8) walk_block<8>(slices, node_counts + i, row + i, width, reached + i);
+}
+
+#endif
+
 /// The reached leaves of a symmetric block from `level` on; of what is asked of slices below `limit` only.
 void ask_block(const tonearm_tree_blocks& run, uint32_t width, uint32_t level, uint32_t limit,
                uint8_t* reached) {
-  const uint8_t* row = run.nodes + static_cast<size_t>(level) * 2 * width;
-  for (; level < run.depth; ++level, row += 2 * static_cast<size_t>(width))
-    for (uint32_t i = 0; i < width; ++i)
-      if (row[i] < limit)
-        reached[i] = static_cast<uint8_t>(
-            reached[i] | static_cast<uint32_t>(run.slices[row[i]] > row[width + i]) << level);
+  if (level == run.depth) return;
+  const uint8_t* slices = run.slices;
+  const uint8_t* first = run.nodes + size_t{2} * width * level;
+  const uint8_t* last = run.nodes + size_t{2} * width * (run.depth - 1u);
+  for (uint32_t i = 0; i < width; ++i, ++first, ++last) {
+    uint32_t number = 0;
+    for (const uint8_t* row = last;; row -= 2 * width) {
+      // By the signs of differences: compilers would make jumps of comparisons.
+      number = 2 * number + (((row[width] - uint32_t{slices[row[0]]}) & (row[0] - limit)) >> 31);
+      if (row == first) break;
+    }
+    reached[i] = static_cast<uint8_t>(reached[i] | number << level);
+  }
 }
 
 uint8_t answered_levels(const tonearm_tree_blocks& run, uint32_t width) {
@@ -425,14 +617,15 @@ BlockSize block_size(const tonearm_tree_blocks& run, uint32_t trees_left) {
           static_cast<size_t>(width) * stride * leaf_bytes(static_cast<LeafKind>(run.leaf_kind))};
 }
 
-void blocks_scalar(tonearm_tree_blocks run) {
+/// Asks the trees of a run, and unless it only shares, adds them to the sums.
+void blocks_scalar(tonearm_tree_blocks run, SharedTrees& sums) {
   const bool sharing = run.context_slices != 0;
   for (uint32_t left = run.trees; left > 0;) {
     const BlockSize block = block_size(run, left);
     uint8_t reached[64] = {};
     if (run.depth == 0) {
-      for (uint32_t i = 0; *run.block_nodes > 0 && i < block.width; i += 8)
-        walk_block<8>(run.slices, run.nodes + i, run.nodes + block.width + i, block.width, reached + i);
+      if (*run.block_nodes > 0)
+        walk_trees(run.slices, run.nodes, run.nodes + block.width, block.width, reached);
       ++run.block_nodes;
     } else if (sharing) {
       ask_block(run, block.width, 0, run.context_slices, reached);
@@ -446,21 +639,11 @@ void blocks_scalar(tonearm_tree_blocks run) {
     } else {
       ask_block(run, block.width, 0, 256, reached);
     }
-    if (!sharing) {
-      TreesView leaves{};
-      leaves.leaves = run.leaves;
-      leaves.palette = run.palette;
-      leaves.leaf_kind = static_cast<LeafKind>(run.leaf_kind);
-      SharedTrees sums;
-      memcpy(sums.lanes, run.before, sizeof sums.lanes);
-      sums.codes = *run.codes;
-      add_leaves(leaves, 0, block.width, sums, [&](uint32_t, uint32_t count, uint32_t* leaf) {
-        for (uint32_t i = 0; i < count; ++i) leaf[i] = i * block.stride + reached[i];
-      });
-      memcpy(run.lanes, sums.lanes, sizeof sums.lanes);
-      run.before = run.lanes;
-      *run.codes = sums.codes;
-    }
+    if (!sharing)
+      add_leaves({run.leaves, run.palette, static_cast<LeafKind>(run.leaf_kind)}, 0, block.width, sums,
+                 [&](uint32_t first, uint32_t count, uint32_t* leaf) {
+                   for (uint32_t i = first; i < first + count; ++i) *leaf++ = i * block.stride + reached[i];
+                 });
     run.nodes += block.node_bytes;
     run.leaves += block.leaf_bytes;
     left -= block.width;
@@ -506,7 +689,7 @@ void add_run(const TreesView& trees, tonearm_tree_blocks& run, const SharedTrees
     kernel(&run);
   } else {
     memmove(sums.lanes, before.lanes, sizeof sums.lanes);
-    blocks_scalar(run);
+    blocks_scalar(run, sums);
   }
 }
 
@@ -583,7 +766,7 @@ float sum_shared_symmetric(const TreesView& trees, const uint8_t* slices, const 
                            const uint8_t* numbers) {
   SharedTrees sums = shared;
   with_depth(trees, [&]<uint32_t depth>() {
-    add_leaves(trees, trees.context_trees, trees.trees, sums,
+    add_leaves(leaves_of(trees), trees.context_trees, trees.trees, sums,
                [&](uint32_t tree, uint32_t count, uint32_t* leaf) {
                  in_eights(tree, count, leaf, [&]<uint32_t width>(uint32_t t, uint32_t* found) {
                    look_up_rest<width, depth>(trees, slices, numbers, t, found);
@@ -638,5 +821,7 @@ float sum_shared_blocks(const TreesView& trees, const uint8_t* slices, const Sha
   add_run(trees, run, shared, sums);
   return total(trees, sums);
 }
+
+#endif
 
 }  // namespace tonearm::runtime

@@ -3,6 +3,10 @@
 // The inner loops of networks: plain C++, the reference, and the vectorised kernels that a model picked when
 // it was opened.
 
+#if defined(__ARM_FEATURE_SAT)
+#include <arm_acle.h>
+#endif
+
 #include "kernels/networks.h"
 #include "numbers.h"
 
@@ -23,15 +27,21 @@ inline float limited(float x) {
 inline int32_t shifted(int64_t value, uint32_t shift) {
   return static_cast<int32_t>((value + (int64_t{1} << (shift - 1))) >> shift);
 }
-inline int16_t to_int16(int32_t value) {
-  return static_cast<int16_t>(value > 32767 ? 32767 : value < -32768 ? -32768 : value);
+/// Limited to what an int16 holds.
+inline int32_t in_int16(int32_t value) {
+#if defined(__ARM_FEATURE_SAT)
+  return __ssat(value, 16);
+#else
+  return value > 32767 ? 32767 : value < -32768 ? -32768 : value;
+#endif
 }
+inline int16_t to_int16(int32_t value) { return static_cast<int16_t>(in_int16(value)); }
 /// Of 1 / 32768ths by 1 / 32768ths.
 inline int32_t product(int32_t a, int32_t b) { return (a * b + (1 << 14)) >> 15; }
 
 /// From 1 / 2048ths to 1 / 32768ths, within 1.5e-4.
 int32_t sigmoid_code(int32_t z);
-inline int32_t tanh_code(int32_t z) { return 2 * (sigmoid_code(to_int16(2 * z)) - 16384); }
+inline int32_t tanh_code(int32_t z) { return 2 * (sigmoid_code(in_int16(2 * z)) - 16384); }
 inline int8_t state_code(int32_t h) { return static_cast<int8_t>(product(h, 127)); }
 
 struct NetworkKernels {

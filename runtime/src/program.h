@@ -8,6 +8,29 @@
 
 namespace tonearm::runtime {
 
+// What the build can run; see TONEARM_OPERATORS and TONEARM_SESSIONS. Code of what is left out does not
+// compile.
+#ifdef TONEARM_WITHOUT_TREES
+constexpr bool with_trees = false;
+#else
+constexpr bool with_trees = true;
+#endif
+#ifdef TONEARM_WITHOUT_AFFINE
+constexpr bool with_affine = false;
+#else
+constexpr bool with_affine = true;
+#endif
+#ifdef TONEARM_WITHOUT_RECURRENT
+constexpr bool with_recurrent = false;
+#else
+constexpr bool with_recurrent = true;
+#endif
+#ifdef TONEARM_WITHOUT_SESSIONS
+constexpr bool with_sessions = false;
+#else
+constexpr bool with_sessions = true;
+#endif
+
 enum class PhaseKind : uint8_t { history, context, candidate };
 
 enum class EncoderKind : uint8_t {
@@ -86,7 +109,7 @@ enum class OperatorType : uint8_t {
   recurrent
 };
 enum class ActivationKind : uint8_t { none, relu, sigmoid, tanh, softmax };
-enum class NodeKind : uint8_t { node4, node6, node8, node12 };
+enum class NodeKind : uint8_t { node4, node6, node8, node12, complete };
 enum class LeafKind : uint8_t { float32, int16, palette8, palette16 };
 
 struct AffineView {
@@ -114,7 +137,7 @@ struct TreesView {
   uint32_t cpu;                                                  // the TONEARM_CPU_ bit of the kernels
   uint32_t context_axes, context_slices, slices, context_trees;  // of a session model
   uint32_t trees;
-  uint32_t depth;               // symmetric
+  uint32_t depth;               // symmetric, complete
   const uint8_t* nodes;         // branching, blocks: nodes; symmetric: splits
   const uint8_t* block_nodes;   // blocks
   const uint32_t* tree_nodes;   // branching
@@ -240,8 +263,22 @@ inline uint64_t recurrent_work_bytes(const RecurrentSize& size, uint32_t steps) 
               uint64_t{3} * size.widest_units);
 }
 
+/// Of functions whose frames must not add up where there is little stack.
+#ifdef TONEARM_SMALL
+#define TONEARM_OWN_FRAME __attribute__((noinline))
+#else
+#define TONEARM_OWN_FRAME
+#endif
+
+/// Of structs that are read where numbers were written.
+#if defined(__GNUC__)
+#define TONEARM_MAY_ALIAS __attribute__((may_alias))
+#else
+#define TONEARM_MAY_ALIAS
+#endif
+
 /// Counts and places that every evaluation needs, kept in tonearm_model::private_state.
-struct Plan {
+struct TONEARM_MAY_ALIAS Plan {
   uint32_t columns;
   uint32_t category_end;  // behind the last column that is a category
   uint32_t features;
@@ -261,10 +298,12 @@ struct Plan {
 
   bool has_session() const { return session_bytes != 0; }
 };
-static_assert(sizeof(Plan) <= sizeof(tonearm_model::private_state));
+static_assert(sizeof(Plan) <= sizeof(tonearm_model::private_state) && alignof(Plan) <= alignof(uint32_t));
 
 inline bool is_open(const tonearm_model& model) { return model.private_root != nullptr; }
-Plan plan_of(const tonearm_model& model);
+inline const Plan& plan_of(const tonearm_model& model) {
+  return *reinterpret_cast<const Plan*>(model.private_state);
+}
 const float* missing_fill(const tonearm_model& model);
 /// Size of column's vocabulary, 0 for a number.
 uint32_t category_count(const tonearm_model& model, uint32_t column);

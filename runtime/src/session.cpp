@@ -178,11 +178,20 @@ const uint32_t* recurrent_state(const Plan& plan, const void* session) {
   return static_cast<const uint32_t*>(session) + plan.session_bytes / 4 - plan.recurrent_elements;
 }
 
-bool is_over_session(const OperatorView& op) {
-  return op.type == OperatorType::recurrent && op.recurrent.session;
+/// A network over the session, without what else a view of an operator holds: there may be little stack.
+struct SessionNetwork {
+  uint32_t input, output, output_count, shared_bytes;
+  RecurrentView view;
+};
+
+/// Whether operator `index` is one.
+TONEARM_OWN_FRAME bool session_network(const tonearm_model& model, uint32_t index, SessionNetwork& network) {
+  const OperatorView op = operator_at(model, index);
+  if (!with_recurrent || op.type != OperatorType::recurrent || !op.recurrent.session) return false;
+  network = {op.input, op.output, op.output_count, shared_bytes(op), op.recurrent};
+  return true;
 }
-uint32_t recurrent_elements(const OperatorView& op) {
-  const RecurrentView& view = op.recurrent;
+uint32_t recurrent_elements(const RecurrentView& view) {
   return static_cast<uint32_t>(state_elements(recurrent_size(view), view.format, view.steps, view.width));
 }
 
@@ -242,10 +251,21 @@ bool begins_session(const RulesView& rules, const Header& header, int64_t now) {
   return static_cast<uint64_t>(now) - static_cast<uint64_t>(header.last_end) > rules.idle_gap;
 }
 
-/// The history part: the row in the session, its end columns filled in, is what has ended.
-void end_track(const tonearm_model& model, const Plan& plan, void* session, Header& header, int64_t time,
-               float* slots) {
-  memcpy(slots, row_of(session), plan.columns * sizeof(float));
+/// Takes a step of every network that reads the session.
+TONEARM_OWN_FRAME void take_steps(const tonearm_model& model, const Plan& plan, void* session, float* slots) {
+  uint32_t* memory = recurrent_state(plan, session);
+  uint8_t* work = reinterpret_cast<uint8_t*>(slots + plan.slots);
+  for (uint32_t i = 0; i < plan.first_candidate_operator; ++i) {
+    SessionNetwork network;
+    if (!session_network(model, i, network)) continue;
+    take_step(network.view, slots + network.input, memory, work);
+    memory += recurrent_elements(network.view);
+  }
+}
+
+/// What has ended is in the slots: the aggregates take it in.
+TONEARM_OWN_FRAME void update_aggregates(const tonearm_model& model, const Plan& plan, void* session,
+                                         const Header& header, float* slots) {
   for (uint32_t i = 0; i < plan.first_context_feature; ++i) run_feature(feature_at(model, i), slots);
   float* state = row_of(session) + plan.columns;
   for (uint32_t i = plan.first_context_feature; i < plan.features; ++i) {
@@ -254,16 +274,14 @@ void end_track(const tonearm_model& model, const Plan& plan, void* session, Head
     update_aggregate(feature, header, slots, state);
     state += state_size(feature);
   }
-  if (plan.recurrent_elements > 0) {
-    uint32_t* memory = recurrent_state(plan, session);
-    uint8_t* work = reinterpret_cast<uint8_t*>(slots + plan.slots);
-    for (uint32_t i = 0; i < plan.first_candidate_operator; ++i) {
-      const OperatorView op = operator_at(model, i);
-      if (!is_over_session(op)) continue;
-      take_step(op, slots + op.input, memory, work);
-      memory += recurrent_elements(op);
-    }
-  }
+}
+
+/// The history part: the row in the session, its end columns filled in, is what has ended.
+void end_track(const tonearm_model& model, const Plan& plan, void* session, Header& header, int64_t time,
+               float* slots) {
+  memcpy(slots, row_of(session), plan.columns * sizeof(float));
+  update_aggregates(model, plan, session, header, slots);
+  if (with_recurrent && plan.recurrent_elements > 0) take_steps(model, plan, session, slots);
   header.playing = 0;
   if (header.ended < UINT32_MAX) ++header.ended;
   header.last_end = time;
@@ -276,17 +294,21 @@ struct Started {
   float duration;
 };
 
-/// The scratch is used for the end of a track that still plays.
-void start_track(const tonearm_model& model, const Plan& plan, void* session, const Started& started,
-                 float* scratch) {
+/// Ends a track that still plays when another one starts.
+TONEARM_OWN_FRAME void end_playing(const tonearm_model& model, const Plan& plan, void* session, int64_t time,
+                                   float* scratch) {
   Header header = read_header(session);
-  if (header.playing != 0) {
-    read_end(model, plan, nullptr, {TONEARM_SKIP_UNKNOWN, missing}, missing, row_of(session));
-    apply_policy(model, plan, plan.first_end, plan.columns, row_of(session), row_of(session));
-    header.skipped = missing;
-    end_track(model, plan, session, header, started.time, scratch);
-    write_header(session, header);
-  }
+  if (header.playing == 0) return;
+  read_end(model, plan, nullptr, {TONEARM_SKIP_UNKNOWN, missing}, missing, row_of(session));
+  apply_policy(model, plan, plan.first_end, plan.columns, row_of(session), row_of(session));
+  header.skipped = missing;
+  end_track(model, plan, session, header, time, scratch);
+  write_header(session, header);
+}
+
+TONEARM_OWN_FRAME void begin_playing(const tonearm_model& model, const Plan& plan, void* session,
+                                     const Started& started) {
+  Header header = read_header(session);
   if (begins_session(rules_of(model), header, started.time)) begin_session(model, plan, session);
   header = read_header(session);
   if (header.ended == 0 || header.began == TONEARM_UNKNOWN_TIME) header.began = started.time;
@@ -298,6 +320,13 @@ void start_track(const tonearm_model& model, const Plan& plan, void* session, co
   write_header(session, header);
 }
 
+/// The scratch is used for the end of a track that still plays.
+void start_track(const tonearm_model& model, const Plan& plan, void* session, const Started& started,
+                 float* scratch) {
+  end_playing(model, plan, session, started.time, scratch);
+  begin_playing(model, plan, session, started);
+}
+
 int64_t later(int64_t time, float ms) {
   // Within a day or so, so that the sum is exact and cannot overflow.
   if (time == TONEARM_UNKNOWN_TIME || !(ms >= 0 && ms < 1e9f) || time > INT64_MAX - 1000000) return time;
@@ -306,22 +335,39 @@ int64_t later(int64_t time, float ms) {
 
 // ------------------------------------------------------------------------------------ predictions
 
+/// Views of the candidate part that are looked up once for all candidates: as many as there is stack for.
+template <typename View, uint32_t most>
+struct Kept {
+  View views[most];
+  void keep(uint32_t place, const View& view) {
+    if (place < most) views[place] = view;
+  }
+  const View* at(uint32_t place) const { return place < most ? &views[place] : nullptr; }
+};
+template <typename View>
+struct Kept<View, 0> {
+  void keep(uint32_t, const View&) {}
+  const View* at(uint32_t) const { return nullptr; }
+};
+
 /// A call's question about one candidate after another. Lays out the scratch: slots, then what each ensemble
 /// shares and each network works in. (What is left of it is for a self-test's own session.)
 class Prediction {
  public:
-  Prediction(const tonearm_model& model, const Plan& plan, const void* session, void* scratch)
+  Prediction(const tonearm_model& model, const void* session, void* scratch)
       : model_(model),
-        plan_(plan),
+        plan_(plan_of(model)),
         session_(session),
         header_(read_header(session)),
         slots_(static_cast<float*>(scratch)),
-        shared_(static_cast<uint8_t*>(scratch) + static_cast<size_t>(plan.slots) * sizeof(float)) {}
+        candidate_shared_(static_cast<uint8_t*>(scratch) + static_cast<size_t>(plan_.slots) * sizeof(float)) {
+  }
 
   float* slots() { return slots_; }
+  const Header& header() const { return header_; }
 
   /// The context part. The columns of Now and Start are in the slots.
-  void context(bool of_playing, int64_t now) {
+  TONEARM_OWN_FRAME void context(bool of_playing, int64_t now) {
     of_playing_ = of_playing;
     now_ = now;
     begins_ = header_.playing == 0 && begins_session(rules_of(model_), header_, now);
@@ -329,49 +375,34 @@ class Prediction {
       header_.ended = 0;
       header_.began = TONEARM_UNKNOWN_TIME;
     }
-    const float* state = row_of(session_) + plan_.columns;
-    for (uint32_t i = plan_.first_context_feature; i < plan_.first_candidate_feature; ++i)
-      run(feature_at(model_, i), state);
-    candidate_state_ = state;
-    for (uint32_t i = 0; i < kept_features && plan_.first_candidate_feature + i < plan_.features; ++i)
-      kept_features_[i] = feature_at(model_, plan_.first_candidate_feature + i);
-    uint8_t* shared = shared_;
+    candidate_state_ = row_of(session_) + plan_.columns;
+    run_features(plan_.first_context_feature, plan_.first_candidate_feature, candidate_state_);
+    for (uint32_t i = 0; i < most_features && plan_.first_candidate_feature + i < plan_.features; ++i)
+      features_.keep(i, feature_at(model_, plan_.first_candidate_feature + i));
+    uint8_t* shared = candidate_shared_;
     const uint32_t* memory = recurrent_state(plan_, session_);
     for (uint32_t i = 0; i < plan_.operators; ++i) {
-      const OperatorView op = operator_at(model_, i);
-      if (is_over_session(op)) {
-        read_outputs(op, begins_ ? nullptr : memory, slots_ + op.output, shared);
-        memory += recurrent_elements(op);
-      } else if (i < plan_.first_candidate_operator) {
-        run_operator(op, slots_, shared);
-      } else {
-        share_operator(op, slots_, shared);
-        if (i - plan_.first_candidate_operator < kept) kept_[i - plan_.first_candidate_operator] = op;
-      }
-      shared += shared_bytes(op);
+      if (i >= plan_.first_candidate_operator || plan_.recurrent_elements == 0 || !read(i, shared, memory))
+        run_in_context(i, shared);
       if (i + 1 == plan_.first_candidate_operator) candidate_shared_ = shared;
     }
   }
 
   /// The candidate part. The columns of Track are in the slots.
-  const float* candidate(uint64_t track_id, uint64_t artist_id, uint32_t horizon) {
+  TONEARM_OWN_FRAME const float* candidate(uint64_t track_id, uint64_t artist_id, uint32_t horizon) {
     track_id_ = track_id;
     artist_id_ = artist_id;
     horizon_ = horizon;
     const float* state = candidate_state_;
-    for (uint32_t i = plan_.first_candidate_feature; i < plan_.features; ++i) {
-      const uint32_t place = i - plan_.first_candidate_feature;
-      run(place < kept_features ? kept_features_[place] : feature_at(model_, i), state);
-    }
+    run_features(plan_.first_candidate_feature, plan_.features, state);
     uint8_t* shared = candidate_shared_;
     const auto run_one = [&](const OperatorView& op) {
       run_shared_operator(op, slots_, shared);
       shared += shared_bytes(op);
     };
     for (uint32_t i = plan_.first_candidate_operator; i < plan_.operators; ++i) {
-      const uint32_t place = i - plan_.first_candidate_operator;
-      if (place < kept)
-        run_one(kept_[place]);
+      if (const OperatorView* op = operators_.at(i - plan_.first_candidate_operator))
+        run_one(*op);
       else
         run_one(operator_at(model_, i));
     }
@@ -379,6 +410,41 @@ class Prediction {
   }
 
  private:
+  /// The outputs of operator i, if it is a network over the session.
+  TONEARM_OWN_FRAME bool read(uint32_t i, uint8_t*& shared, const uint32_t*& memory) {
+    SessionNetwork network;
+    if (!session_network(model_, i, network)) return false;
+    if constexpr (with_recurrent) {
+      read_outputs(network.view, network.output_count, begins_ ? nullptr : memory, slots_ + network.output,
+                   shared);
+      memory += recurrent_elements(network.view);
+      shared += network.shared_bytes;
+    }
+    return true;
+  }
+
+  TONEARM_OWN_FRAME void run_in_context(uint32_t i, uint8_t*& shared) {
+    const OperatorView op = operator_at(model_, i);
+    if (i < plan_.first_candidate_operator) {
+      run_operator(op, slots_, shared);
+    } else {
+      share_operator(op, slots_, shared);
+      operators_.keep(i - plan_.first_candidate_operator, op);
+    }
+    shared += shared_bytes(op);
+  }
+
+  TONEARM_OWN_FRAME void run_features(uint32_t first, uint32_t last, const float*& state) {
+    for (uint32_t i = first; i < last; ++i) {
+      const bool of_candidate = i >= plan_.first_candidate_feature;
+      const FeatureView* kept = of_candidate ? features_.at(i - plan_.first_candidate_feature) : nullptr;
+      if (kept != nullptr)
+        run(*kept, state);
+      else
+        run(feature_at(model_, i), state);
+    }
+  }
+
   void run(const FeatureView& feature, const float*& state) {
     if (feature.kind == EncoderKind::fact)
       slots_[feature.output] = fact(feature.fact);
@@ -405,25 +471,26 @@ class Prediction {
     return of_playing_ ? 1.0f : 0.0f;
   }
 
-  /// Operators of the candidate part that are looked up once for all candidates: an ensemble and its link;
-  /// and as many features as there is stack for.
-  static constexpr uint32_t kept = 2, kept_features = 4;
+#ifdef TONEARM_SMALL
+  static constexpr uint32_t most_operators = 0, most_features = 0;
+#else
+  static constexpr uint32_t most_operators = 2, most_features = 4;  // an ensemble and its link
+#endif
 
   const tonearm_model& model_;
   const Plan& plan_;
   const void* session_;
   Header header_;
   float* slots_;
-  uint8_t* shared_;
   bool of_playing_ = false;
   bool begins_ = false;  // the next track begins a new session
   int64_t now_ = TONEARM_UNKNOWN_TIME;
   uint64_t track_id_ = 0, artist_id_ = 0;
   uint32_t horizon_ = 1;
   const float* candidate_state_ = nullptr;
-  uint8_t* candidate_shared_ = shared_;
-  OperatorView kept_[kept];
-  FeatureView kept_features_[kept_features];
+  uint8_t* candidate_shared_;
+  Kept<OperatorView, most_operators> operators_;
+  Kept<FeatureView, most_features> features_;
 };
 
 tonearm_status check_model(const tonearm_model* model) {
@@ -461,12 +528,124 @@ const Struct* next_struct(const uint8_t* event, size_t& at, size_t size) {
   return found;
 }
 
+/// The candidates of a request and, for leaky models, their outcomes: structs `stride` bytes apart.
+struct Candidates {
+  uint32_t count;
+  const uint8_t* tracks;  // null where it is about the playing track
+  size_t stride;
+  const uint8_t* ends;  // null where there are none
+  size_t end_stride;
+
+  const tonearm_track* track(uint32_t i) const {
+    return reinterpret_cast<const tonearm_track*>(tracks + i * stride);
+  }
+  const tonearm_end* end(uint32_t i) const {
+    return reinterpret_cast<const tonearm_end*>(ends == nullptr ? nullptr : ends + i * end_stride);
+  }
+};
+
+/// Checks a request before anything is written.
+TONEARM_OWN_FRAME tonearm_status read_request(const Plan& plan, bool playing, const tonearm_request* request,
+                                              Candidates& candidates) {
+  constexpr uint32_t most = 1000000;
+  if (request->struct_size < sizeof *request) return TONEARM_BAD_STRUCT_SIZE;
+  if (request->kind < TONEARM_PLAYING || request->kind > TONEARM_ALTERNATIVES) return TONEARM_OUT_OF_RANGE;
+  tonearm_status status = check_struct(request->now);
+  if (status != TONEARM_OK) return status;
+  candidates = {1, nullptr, 0, nullptr, 0};
+  if (request->kind == TONEARM_PLAYING) {
+    if (!playing) return TONEARM_NOTHING_PLAYING;
+  } else {
+    candidates.count = request->candidate_count;
+    if (candidates.count > most || (request->kind == TONEARM_ALTERNATIVES && request->place > most))
+      return TONEARM_OUT_OF_RANGE;
+    if (candidates.count == 0) return TONEARM_OK;
+    if (request->candidates == nullptr) return TONEARM_NULL_ARGUMENT;
+    candidates.tracks = reinterpret_cast<const uint8_t*>(request->candidates);
+    candidates.stride = request->candidates->struct_size;
+  }
+  if (plan.leaky != 0 && request->outcomes != nullptr) {
+    candidates.ends = reinterpret_cast<const uint8_t*>(request->outcomes);
+    candidates.end_stride = request->outcomes->struct_size;
+  }
+  for (uint32_t i = 0; i < candidates.count && status == TONEARM_OK; ++i) {
+    if (candidates.tracks != nullptr) {
+      if (candidates.track(i)->struct_size != candidates.stride) return TONEARM_BAD_STRUCT_SIZE;
+      status = check_struct(candidates.track(i));
+    }
+    if (status == TONEARM_OK && candidates.ends != nullptr) {
+      if (candidates.end(i)->struct_size != candidates.end_stride) return TONEARM_BAD_STRUCT_SIZE;
+      status = check_struct(candidates.end(i));
+    }
+  }
+  return status;
+}
+
+/// Fills the slots of Now and Start for a request; the time that it is about.
+TONEARM_OWN_FRAME int64_t fill_context(const tonearm_model& model, const Plan& plan, const Header& header,
+                                       const float* row, const tonearm_request* request, float* slots) {
+  const bool of_playing = request->kind == TONEARM_PLAYING;
+  if (header.playing != 0) {
+    memcpy(slots, row, plan.columns * sizeof(float));
+  } else {
+    read_start(model, plan, nullptr, slots);
+    apply_policy(model, plan, plan.first_start, plan.first_end, slots, slots);
+  }
+  if (!of_playing || request->now != nullptr) {
+    read_now(model, plan, request->now, slots);
+    apply_policy(model, plan, plan.first_now, plan.first_start, slots, slots);
+  }
+  return request->now != nullptr ? request->now->time
+         : of_playing            ? header.track_began
+                                 : TONEARM_UNKNOWN_TIME;
+}
+
+/// Fills the slots of Track (and End) for a candidate, the playing track if `track` is NULL.
+TONEARM_OWN_FRAME void fill_candidate(const tonearm_model& model, const Plan& plan,
+                                      const tonearm_track* track, const tonearm_end* end, float duration,
+                                      float* slots) {
+  if (track != nullptr) {
+    read_track(model, plan, track, slots);
+    apply_policy(model, plan, 0, plan.first_now, slots, slots);
+  }
+  if (plan.leaky != 0) {
+    read_end(model, plan, end, outcome_of(rules_of(model), end, duration), duration, slots);
+    apply_policy(model, plan, plan.first_end, plan.columns, slots, slots);
+  }
+}
+
 uint32_t image_crc(const uint8_t* image, uint32_t bytes) {
   static constexpr uint8_t zeros[4] = {};
   constexpr size_t at = offsetof(Header, crc);
   uint32_t crc = crc32(0, image, at);
   crc = crc32(crc, zeros, sizeof zeros);
   return crc32(crc, image + at + 4, bytes - at - 4);
+}
+
+}  // namespace
+
+namespace {
+
+TONEARM_OWN_FRAME void end_golden(const tonearm_model& model, const Plan& plan, void* session,
+                                  const float* row, int64_t time, float* slots) {
+  Header header = read_header(session);
+  if (header.playing == 0) return;
+  for (uint32_t i = plan.first_end; i < plan.columns; ++i) row_of(session)[i] = row[i];
+  apply_policy(model, plan, plan.first_end, plan.columns, row_of(session), row_of(session));
+  end_track(model, plan, session, header, time, slots);
+  write_header(session, header);
+}
+
+TONEARM_OWN_FRAME const float* predict_golden(const tonearm_model& model, const Plan& plan, void* session,
+                                              const float* row, int64_t time, const GoldenEventView& event,
+                                              void* scratch) {
+  const bool of_playing = event.horizon == 0;
+  Prediction prediction(model, session, scratch);
+  float* slots = prediction.slots();
+  for (uint32_t i = 0; i < plan.columns; ++i) slots[i] = row[i];
+  apply_policy(model, plan, 0, plan.columns, slots, slots);
+  prediction.context(of_playing, time);
+  return prediction.candidate(event.track_id, event.artist_id, of_playing ? 1 : event.horizon);
 }
 
 }  // namespace
@@ -482,24 +661,14 @@ float replay_golden(const tonearm_model& model, const Plan& plan, void* scratch)
     const GoldenEventView event = golden_event_at(model, n);
     const float* row = golden.rows + static_cast<size_t>(n) * plan.columns;
     const int64_t time = event.time == 0 ? TONEARM_UNKNOWN_TIME : event.time;
-    Header header = read_header(session);
     if (event.kind == GoldenKind::start) {
       start_track(model, plan, session, {time, event.track_id, event.artist_id, missing}, slots);
       memcpy(row_of(session), row, plan.columns * sizeof(float));
       apply_policy(model, plan, 0, plan.columns, row_of(session), row_of(session));
-    } else if (event.kind == GoldenKind::end && header.playing != 0) {
-      for (uint32_t i = plan.first_end; i < plan.columns; ++i) row_of(session)[i] = row[i];
-      apply_policy(model, plan, plan.first_end, plan.columns, row_of(session), row_of(session));
-      end_track(model, plan, session, header, time, slots);
-      write_header(session, header);
-    } else if (event.kind == GoldenKind::predict) {
-      const bool of_playing = event.horizon == 0;
-      Prediction prediction(model, plan, session, scratch);
-      for (uint32_t i = 0; i < plan.columns; ++i) slots[i] = row[i];
-      apply_policy(model, plan, 0, plan.columns, slots, slots);
-      prediction.context(of_playing, time);
-      const float* out =
-          prediction.candidate(event.track_id, event.artist_id, of_playing ? 1 : event.horizon);
+    } else if (event.kind == GoldenKind::end) {
+      end_golden(model, plan, session, row, time, slots);
+    } else {
+      const float* out = predict_golden(model, plan, session, row, time, event, scratch);
       for (uint32_t i = 0; i < plan.output_count; ++i)
         largest = larger_difference(largest, out[i], *expected++);
     }
@@ -522,7 +691,7 @@ tonearm_status tonearm_session_init(const tonearm_model* model, void* memory, si
   if (model == nullptr || memory == nullptr || session == nullptr) return TONEARM_NULL_ARGUMENT;
   if (const tonearm_status status = check_model(model); status != TONEARM_OK) return status;
   if (reinterpret_cast<uintptr_t>(memory) % alignof(float) != 0) return TONEARM_MISALIGNED;
-  const Plan plan = plan_of(*model);
+  const Plan& plan = plan_of(*model);
   if (size < plan.session_bytes) return TONEARM_SESSION_TOO_SMALL;
   make_empty(*model, plan, memory);
   *session = static_cast<tonearm_session*>(memory);
@@ -553,7 +722,7 @@ tonearm_status tonearm_session_load(const tonearm_model* model, void* memory, si
     return TONEARM_NULL_ARGUMENT;
   if (const tonearm_status status = check_model(model); status != TONEARM_OK) return status;
   if (reinterpret_cast<uintptr_t>(memory) % alignof(float) != 0) return TONEARM_MISALIGNED;
-  const Plan plan = plan_of(*model);
+  const Plan& plan = plan_of(*model);
   if (size < plan.session_bytes) return TONEARM_SESSION_TOO_SMALL;
   if (image_size < sizeof(uint32_t)) return TONEARM_SESSION_CORRUPT;
   uint32_t magic;
@@ -582,7 +751,7 @@ tonearm_status tonearm_track_start(const tonearm_model* model, tonearm_session* 
   if (status == TONEARM_OK) status = check_struct(start);
   if (status == TONEARM_OK) status = check_struct(now);
   if (status != TONEARM_OK) return status;
-  const Plan plan = plan_of(*model);
+  const Plan& plan = plan_of(*model);
   Started started = {TONEARM_UNKNOWN_TIME, 0, 0, missing};
   if (now != nullptr) started.time = now->time;
   if (track != nullptr) {
@@ -605,7 +774,7 @@ tonearm_status tonearm_track_end(const tonearm_model* model, tonearm_session* se
   tonearm_status status = check_call(model, session, scratch, scratch_size);
   if (status == TONEARM_OK) status = check_struct(end);
   if (status != TONEARM_OK) return status;
-  const Plan plan = plan_of(*model);
+  const Plan& plan = plan_of(*model);
   Header header = read_header(session);
   if (header.playing == 0) return TONEARM_NOTHING_PLAYING;
   const Outcome outcome = outcome_of(rules_of(*model), end, header.duration);
@@ -627,73 +796,25 @@ tonearm_status tonearm_predict(const tonearm_model* model, const tonearm_session
   if (request == nullptr || out == nullptr) return TONEARM_NULL_ARGUMENT;
   tonearm_status status = check_call(model, session, scratch, scratch_size);
   if (status != TONEARM_OK) return status;
-  if (request->struct_size < sizeof *request) return TONEARM_BAD_STRUCT_SIZE;
-  constexpr uint32_t most = 1000000;
-  if (request->kind < TONEARM_PLAYING || request->kind > TONEARM_ALTERNATIVES) return TONEARM_OUT_OF_RANGE;
-  if ((status = check_struct(request->now)) != TONEARM_OK) return status;
+  const Plan& plan = plan_of(*model);
+  Prediction prediction(*model, session, scratch);
+  const Header& header = prediction.header();
+  Candidates candidates;
+  status = read_request(plan, header.playing != 0, request, candidates);
+  if (status != TONEARM_OK) return status;
 
-  const Plan plan = plan_of(*model);
-  const Header header = read_header(session);
-  const bool of_playing = request->kind == TONEARM_PLAYING;
-  const uint32_t count = of_playing ? 1 : request->candidate_count;
-  const auto* candidate = reinterpret_cast<const uint8_t*>(request->candidates);
-  const auto* end = reinterpret_cast<const uint8_t*>(plan.leaky != 0 ? request->outcomes : nullptr);
-  const size_t stride =
-      of_playing || count == 0 || candidate == nullptr ? 0 : request->candidates->struct_size;
-  const size_t end_stride = end == nullptr || count == 0 ? 0 : request->outcomes->struct_size;
-  if (of_playing && header.playing == 0) return TONEARM_NOTHING_PLAYING;
-  if (!of_playing) {
-    if (count > most || (request->kind == TONEARM_ALTERNATIVES && request->place > most))
-      return TONEARM_OUT_OF_RANGE;
-    if (count > 0 && candidate == nullptr) return TONEARM_NULL_ARGUMENT;
-  }
-  for (uint32_t i = 0; i < count; ++i) {  // nothing is written if any of them is wrong
-    const auto* track = reinterpret_cast<const tonearm_track*>(candidate + i * stride);
-    const auto* outcome = reinterpret_cast<const tonearm_end*>(end + i * end_stride);
-    if (!of_playing && track->struct_size != stride) return TONEARM_BAD_STRUCT_SIZE;
-    if (!of_playing && (status = check_struct(track)) != TONEARM_OK) return status;
-    if (end != nullptr && outcome->struct_size != end_stride) return TONEARM_BAD_STRUCT_SIZE;
-    if (end != nullptr && (status = check_struct(outcome)) != TONEARM_OK) return status;
-  }
-
-  Prediction prediction(*model, plan, session, scratch);
   float* slots = prediction.slots();
-  const float* row = row_of(session);
-  if (header.playing != 0) {
-    memcpy(slots, row, plan.columns * sizeof(float));
-  } else {
-    read_start(*model, plan, nullptr, slots);
-    apply_policy(*model, plan, plan.first_start, plan.first_end, slots, slots);
-  }
-  if (!of_playing || request->now != nullptr) {
-    read_now(*model, plan, request->now, slots);
-    apply_policy(*model, plan, plan.first_now, plan.first_start, slots, slots);
-  }
-  const int64_t now = request->now != nullptr ? request->now->time
-                      : of_playing            ? header.track_began
-                                              : TONEARM_UNKNOWN_TIME;
+  const int64_t now = fill_context(*model, plan, header, row_of(session), request, slots);
+  const bool of_playing = request->kind == TONEARM_PLAYING;
   prediction.context(of_playing, now);
-  const uint32_t first = of_playing ? 1 : 1 + header.playing;
-  for (uint32_t i = 0; i < count; ++i, out += plan.output_count) {
-    uint64_t track_id = header.track_id, artist_id = header.artist_id;
-    float duration = header.duration;
-    uint32_t horizon = first;
-    if (!of_playing) {
-      const auto* track = reinterpret_cast<const tonearm_track*>(candidate + i * stride);
-      read_track(*model, plan, track, slots);
-      apply_policy(*model, plan, 0, plan.first_now, slots, slots);
-      track_id = track->track_id;
-      artist_id = track->artist_id;
-      duration = track->duration;
-      horizon += request->kind == TONEARM_QUEUE ? i : request->place;
-    }
-    if (plan.leaky != 0) {
-      const auto* outcome =
-          reinterpret_cast<const tonearm_end*>(end == nullptr ? nullptr : end + i * end_stride);
-      read_end(*model, plan, outcome, outcome_of(rules_of(*model), outcome, duration), duration, slots);
-      apply_policy(*model, plan, plan.first_end, plan.columns, slots, slots);
-    }
-    const float* answer = prediction.candidate(track_id, artist_id, horizon);
+  for (uint32_t i = 0; i < candidates.count; ++i, out += plan.output_count) {
+    const tonearm_track* track = of_playing ? nullptr : candidates.track(i);
+    fill_candidate(*model, plan, track, candidates.end(i), of_playing ? header.duration : track->duration,
+                   slots);
+    const uint32_t place = request->kind == TONEARM_QUEUE ? i : request->place;
+    const float* answer =
+        of_playing ? prediction.candidate(header.track_id, header.artist_id, 1)
+                   : prediction.candidate(track->track_id, track->artist_id, 1 + header.playing + place);
     memcpy(out, answer, plan.output_count * sizeof(float));
   }
   return TONEARM_OK;

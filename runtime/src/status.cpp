@@ -34,6 +34,12 @@ extern "C" {
 
 uint32_t tonearm_version(void) noexcept { return TONEARM_VERSION; }
 
+#ifdef TONEARM_SMALL
+
+const char* tonearm_status_text(tonearm_status) noexcept { return "see tonearm_status in tonearm.h"; }
+
+#else
+
 const char* tonearm_status_text(tonearm_status status) noexcept {
   switch (status) {
     case TONEARM_OK:
@@ -92,9 +98,24 @@ const char* tonearm_status_text(tonearm_status status) noexcept {
   return "unknown status";
 }
 
+#endif
+
 size_t tonearm_diagnostic_text(const tonearm_diagnostic* diagnostic, char* text, size_t capacity) noexcept {
   Line line{text, text == nullptr ? 0 : capacity};
   if (diagnostic == nullptr) return line.end();
+#ifdef TONEARM_SMALL
+  // The numbers of what the texts would say.
+  const uint64_t numbers[] = {static_cast<uint64_t>(diagnostic->status),
+                              diagnostic->line,
+                              diagnostic->index,
+                              diagnostic->element,
+                              diagnostic->found,
+                              diagnostic->limit};
+  for (const uint64_t number : numbers) {
+    line.put(number);
+    line.put(' ');
+  }
+#else
   line.put(tonearm_status_text(diagnostic->status));
   if (diagnostic->status != TONEARM_OK && diagnostic->part != nullptr && diagnostic->part[0] != '\0') {
     line.put(" (");
@@ -115,6 +136,7 @@ size_t tonearm_diagnostic_text(const tonearm_diagnostic* diagnostic, char* text,
     line.put(diagnostic->limit);
     line.put(')');
   }
+#endif
   return line.end();
 }
 

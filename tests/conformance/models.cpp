@@ -253,6 +253,26 @@ schema::SymmetricTreesT symmetric_trees(unsigned depth, LeafFormat leaf_format, 
   return trees;
 }
 
+/// `count` complete trees of each output. Some nodes lead to the right always, some never.
+schema::BranchingTreesT complete_trees(unsigned depth, LeafFormat leaf_format, std::size_t outputs,
+                                       std::size_t count, std::uint64_t seed) {
+  Random random(seed);
+  const std::vector<Axis> axes = sample_axes();
+  const std::vector<std::uint32_t> sizes = slice_sizes(axes);
+  schema::BranchingTreesT trees;
+  trees.inputs = tree_inputs(axes);
+  trees.node_format = NodeFormat::Complete;
+  trees.depth = static_cast<std::uint8_t>(depth);
+  for (std::size_t node = 0; node < count * outputs * ((1u << depth) - 1); ++node) {
+    const auto slice = random.below(static_cast<std::uint32_t>(sizes.size()));
+    trees.nodes.push_back(static_cast<std::uint8_t>(slice));
+    trees.nodes.push_back(static_cast<std::uint8_t>(random.below(std::min(sizes[slice] + 2, 256u))));
+  }
+  fill_leaves(trees, leaf_format, count * outputs << depth, random);
+  for (std::size_t k = 0; k < outputs; ++k) trees.base.push_back(0.125f * static_cast<float>(k) - 0.25f);
+  return trees;
+}
+
 template <typename Union, typename Kind>
 Union as(Kind kind) {
   Union result;
@@ -591,7 +611,7 @@ SampleModel session_encoder_sample() {
 }
 
 /// Trees that ask of the context alone, of candidates alone, and of both.
-SampleModel session_tree_sample(const std::string& name, int symmetric_depth, LeafStorage storage,
+SampleModel session_tree_sample(const std::string& name, int symmetric_depth, TreeStorage storage,
                                 std::uint64_t seed) {
   SampleModel sample{name, empty_session_model(name), {}, 0, sample_events(60, seed)};
   schema::ModelT& model = sample.model;
@@ -639,7 +659,7 @@ SampleModel session_tree_sample(const std::string& name, int symmetric_depth, Le
   trained.predictor = std::move(ensemble);
   trained.calibration.method = Calibration::Method::sigmoid;
   trained.calibration.slope = 0.5;
-  append_predictor(model, trained, first, features, {storage, TreeLayout::walk}, context);
+  append_predictor(model, trained, first, features, storage, context);
   return sample;
 }
 
@@ -1268,8 +1288,8 @@ std::vector<SampleModel> samples_of_1_1() {
   std::vector<SampleModel> samples;
   samples.push_back(field_sample());
   samples.push_back(session_encoder_sample());
-  samples.push_back(session_tree_sample("session-branching", 0, LeafStorage::exact, 13));
-  samples.push_back(session_tree_sample("session-symmetric", 3, LeafStorage::int16, 14));
+  samples.push_back(session_tree_sample("session-branching", 0, {LeafStorage::exact, TreeLayout::walk}, 13));
+  samples.push_back(session_tree_sample("session-symmetric", 3, {LeafStorage::int16, TreeLayout::walk}, 14));
   return samples;
 }
 
@@ -1341,13 +1361,25 @@ std::vector<SampleModel> samples_of_1_3() {
   return samples;
 }
 
+std::vector<SampleModel> samples_of_1_4() {
+  std::vector<SampleModel> samples;
+  samples.push_back(tree_sample("complete-float32", complete_trees(4, LeafFormat::Float32, 2, 11, 71)));
+  samples.push_back(tree_sample("complete-int16", complete_trees(8, LeafFormat::Int16, 1, 3, 72)));
+  samples.push_back(block_sample(
+      "complete-palette8", with_new_inputs(complete_trees(1, LeafFormat::Palette8, 3, 17, 73), false, 74)));
+  samples.push_back(
+      session_tree_sample("session-complete", 0, {LeafStorage::exact, TreeLayout::complete}, 75));
+  return samples;
+}
+
 }  // namespace
 
 std::vector<SampleModel> samples_of_format(std::uint32_t minor) {
   return minor == 0   ? samples_of_1_0()
          : minor == 1 ? samples_of_1_1()
          : minor == 2 ? samples_of_1_2()
-                      : samples_of_1_3();
+         : minor == 3 ? samples_of_1_3()
+                      : samples_of_1_4();
 }
 
 namespace {

@@ -42,7 +42,7 @@ struct SampleModel {
 };
 
 /// What each minor format added: 0 plain tables, 1 session models, 2 blocks of trees, sets of categories,
-/// zeros that are missing, pivots, norms, 3 recurrent layers and quantized ones.
+/// zeros that are missing, pivots, norms, 3 recurrent layers and quantized ones, 4 complete trees.
 std::vector<SampleModel> samples_of_format(std::uint32_t minor);
 /// Of all formats.
 std::vector<SampleModel> sample_models();

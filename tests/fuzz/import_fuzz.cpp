@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <limits>
 #include <vector>
 
@@ -103,7 +104,8 @@ void import_and_evaluate(std::string_view bytes) {
   const std::vector<float> rows = rows_of(imported.columns);
   // One of the ways to store it: which, any change of the input may change.
   const LeafStorage leaves = bytes.size() % 2 == 0 ? LeafStorage::exact : LeafStorage::int16;
-  const TreeLayout layout = bytes.size() / 2 % 2 == 0 ? TreeLayout::automatic : TreeLayout::walk;
+  constexpr TreeLayout layouts[] = {TreeLayout::automatic, TreeLayout::walk, TreeLayout::complete};
+  const TreeLayout layout = layouts[bytes.size() / 2 % std::size(layouts)];
   schema::ModelT model = table_model(imported, {}, {leaves, layout});
   add_golden(model, rows);
   const std::vector<unsigned char> blob = pack(model);

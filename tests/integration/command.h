@@ -77,6 +77,12 @@ class Process {
       ::usleep(2000);
   }
   void interrupt() const { ::kill(pid_, SIGINT); }
+  /// Without reaping it, so that its clock can still be read.
+  bool ended() const {
+    siginfo_t about = {};
+    return ::waitid(P_PID, static_cast<id_t>(pid_), &about, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           about.si_pid == pid_;
+  }
 
   Result wait() {
     int state = 0;
@@ -86,18 +92,11 @@ class Process {
     Result result;
     result.status = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
     if (std::filesystem::exists(folder_ / "out")) result.out = text_of(folder_ / "out");
-    result.error = text_of(folder_ / "error");
+    if (std::filesystem::exists(folder_ / "error")) result.error = text_of(folder_ / "error");
     return result;
   }
 
  private:
-  /// Without reaping it, so that its clock can still be read.
-  bool ended() const {
-    siginfo_t about = {};
-    return ::waitid(P_PID, static_cast<id_t>(pid_), &about, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-           about.si_pid == pid_;
-  }
-
   Folder folder_;
   pid_t pid_ = 0;
 };

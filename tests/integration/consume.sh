@@ -3,6 +3,8 @@
 # of three ways, in the folder WORK:
 #   installed_static, installed_shared   installed, moved elsewhere, then found by CMake and by pkg-config
 #   subdirectory                         built as a part of the program's own build
+# For another processor, CMAKE_TOOLCHAIN_FILE and EMULATOR, a list of words, are in the environment.
+# shellcheck disable=SC2086
 set -eu
 way=$1 cmake=$2 generator=$3 cc=$4 cxx=$5 source=$6 work=$7
 consumer=$source/tests/integration/consumer
@@ -28,7 +30,7 @@ needs_only_libc() {
 if [ "$way" = subdirectory ]; then
     configure -S "$consumer" -B "$work/consumer" -DCMAKE_CXX_COMPILER="$cxx" -DTONEARM_SOURCE="$source"
     build "$work/consumer"
-    "$work/consumer/consumer"
+    ${EMULATOR-} "$work/consumer/consumer"
     exit
 fi
 
@@ -46,7 +48,7 @@ rm -rf "$work/build"
 
 configure -S "$consumer" -B "$work/consumer" -DCMAKE_PREFIX_PATH="$work/prefix"
 build "$work/consumer"
-"$work/consumer/consumer"
+${EMULATOR-} "$work/consumer/consumer"
 needs_only_libc "$work/consumer/consumer"
 
 libraries=$(dirname "$(find "$work/prefix" -name 'libtonearm.*' | head -n 1)")
@@ -55,7 +57,7 @@ export PKG_CONFIG_PATH="$libraries/pkgconfig"
 # The flags are a list of words.
 # shellcheck disable=SC2046
 "$cc" -std=c99 -Wall -Wextra -Werror "$consumer/main.c" $(pkg-config --cflags --libs tonearm) -o "$work/plain"
-LD_LIBRARY_PATH="$libraries" "$work/plain"
+LD_LIBRARY_PATH="$libraries" ${EMULATOR-} "$work/plain"
 needs_only_libc "$work/plain"
 
 if [ $shared = ON ]; then

@@ -82,13 +82,14 @@ TEST_F(ImportTest, EveryLayoutAndLeafFormatGivesTheSameAnswers) {
   const std::string file = write("model.txt", lightgbm_model);
   const std::string rows = write("rows.csv", "previous_skipped,session_position\n1,20\n0,1\n0,11\n1,2\n");
   std::string expected;
-  for (const char* layout : {"auto", "walk"})
+  for (const char* layout : {"auto", "walk", "complete"})
     for (const char* leaves : {"exact", "int16"}) {
       const std::string blob = folder_ / "x.tarm";
       run_well({"import", file, "--layout", layout, "--leaves", leaves, "--out", blob});
       const std::string answers = run_well({"predict", blob, "--rows", rows}).out;
       if (expected.empty()) expected = answers;
       EXPECT_EQ(answers, expected) << layout << " " << leaves;  // these leaves are whole numbers
+      EXPECT_EQ(contains(run_well({"inspect", blob}).out, "(Complete)"), layout == std::string("complete"));
     }
   EXPECT_EQ(run({"import", file, "--layout", "x", "--out", folder_ / "y.tarm"}).status, 2);
 }

@@ -2,6 +2,7 @@
 // operator new is replaced, so that any call of them would be counted.
 
 #include <gtest/gtest.h>
+#include <tonearm/profile.h>
 #include <tonearm/tonearm.h>
 
 #include <atomic>
@@ -146,6 +147,49 @@ TEST(Allocation, NoCallOfASessionAllocates) {
     note(tonearm_session_reset(&model, session));
     EXPECT_EQ(allocations.load(), before);
     EXPECT_EQ(worst, TONEARM_OK) << tonearm_status_text(worst);
+  }
+}
+
+TEST(Allocation, TheProfilerDoesNotAllocate) {
+  for (const SampleModel& sample : sample_models()) {
+    SCOPED_TRACE(sample.name);
+    const std::vector<unsigned char> blob = golden_blob(sample);
+    tonearm_model model;
+    ASSERT_EQ(tonearm_model_open(&model, blob.data(), blob.size(), nullptr, nullptr), TONEARM_OK);
+    tonearm_event event = {};
+    event.struct_size = sizeof event;
+    event.kind = TONEARM_EVENT_START;
+    tonearm_track_init(&event.track, sizeof event.track);
+    tonearm_start_init(&event.start, sizeof event.start);
+    tonearm_now_init(&event.now, sizeof event.now);
+    tonearm_end_init(&event.end, sizeof event.end);
+    std::vector<tonearm_event> events(2, event);
+    events[1].kind = TONEARM_EVENT_END;
+    std::vector<std::uint32_t> memory(tonearm_profile_size(&model, 1) / 4);
+    std::vector<std::uint64_t> samples(9);
+    std::vector<tonearm_profile_part> parts(tonearm_profile_part_count(&model));
+    tonearm_profile_request request = {};
+    request.struct_size = sizeof request;
+    request.warm_runs = request.cold_runs = request.sample_count = 9;
+    request.samples = samples.data();
+    request.now = [](void*) { return std::uint64_t{0}; };
+    request.evict = [](void*) {};
+    request.events = events.data();
+    request.event_count = events.size();
+    request.tracks = &event.track;
+    request.queue = 1;
+    request.track_count = 1;
+    tonearm_profile_result result = {};
+    result.struct_size = sizeof result;
+    result.parts = parts.data();
+    result.part_count = static_cast<std::uint32_t>(parts.size());
+    parts.front().struct_size = sizeof parts.front();
+
+    const std::size_t before = allocations;
+    const tonearm_status status =
+        tonearm_profile(&model, &request, memory.data(), memory.size() * 4, &result);
+    EXPECT_EQ(allocations.load(), before);
+    EXPECT_EQ(status, TONEARM_OK);
   }
 }
 

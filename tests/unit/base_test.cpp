@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "base/checkpoint.h"
+#include "base/crc32.h"
 #include "base/files.h"
 #include "base/interrupt.h"
 #include "base/parallel.h"
@@ -28,6 +29,15 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+
+// --- CRC-32 ------------------------------------------------------------------------------------------
+
+TEST(Crc32, IsThatOfZlib) {
+  const std::string_view check = "123456789";  // whose value the catalogues of CRCs list
+  const std::vector<unsigned char> bytes(check.begin(), check.end());
+  EXPECT_EQ(crc32(bytes), 0xCBF43926u);
+  EXPECT_EQ(crc32({}), 0u);
+}
 
 // --- Random ------------------------------------------------------------------------------------------
 
@@ -361,6 +371,34 @@ TEST(Files, UnwritablePlacesAreReported) {
     fs::permissions(folder.path(), fs::perms::owner_all);
   }
   EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"file"});
+}
+
+// What was killed has left its temporary file; what still writes holds it.
+TEST(Files, LeftoversAreRemovedButNotTheFilesOfOthersThatStillWrite) {
+  const Folder folder;
+  for (const char* name :
+       {"model.17.tmp", "model.4194305.tmp", "other.17.tmp", "model.tmp", "model.a.tmp", "model.17.tmp.b"})
+    write_file(folder / name, "text");
+  FileWriter other(folder / "model");
+  other.write("half");
+  write_file(folder / "model", "new");
+  const std::string running = "model." + std::to_string(::getpid()) + ".tmp";
+  std::vector<std::string> expected = {"model",       running,     "model.17.tmp.b",
+                                       "model.a.tmp", "model.tmp", "other.17.tmp"};
+  std::sort(expected.begin(), expected.end());
+  EXPECT_EQ(names_in(folder.path()), expected);
+  EXPECT_EQ(text_of(folder / "model"), "new");
+  other.write(" and half");
+  other.finish();
+  EXPECT_EQ(text_of(folder / "model"), "half and half");
+}
+
+TEST(Files, WhatIsNotFinishedIsRemoved) {
+  const Folder folder;
+  write_file(folder / "model", "old");
+  { FileWriter(folder / "model").write("half"); }
+  EXPECT_EQ(text_of(folder / "model"), "old");
+  EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"model"});
 }
 
 TEST(Files, ALinkStaysALink) {

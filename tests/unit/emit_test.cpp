@@ -60,6 +60,7 @@ struct Shape {
   bool chain = false;                    // every test follows the one before
   bool full = false;                     // every tree has all `leaves`, and none is a lone leaf
   bool exotic = false;                   // sets of categories, zeros that are missing, thresholds below all
+  std::size_t deepest = SIZE_MAX;        // no way through a tree is longer
 };
 
 constexpr std::size_t set_count = 12;
@@ -105,16 +106,19 @@ Tree grow(Random& random, const Shape& shape, const std::vector<std::vector<floa
   const std::uint32_t leaves = shape.full ? shape.leaves : 1 + random.below(shape.leaves);
   Tree tree;
   tree.nodes.emplace_back();
-  std::vector<std::size_t> open = {0};  // leaves that may still be split
+  std::vector<std::size_t> open = {0};   // leaves that may still be split
+  std::vector<std::size_t> depth = {0};  // of each node
   for (std::uint32_t i = 1; i < leaves; ++i) {
     const std::size_t pick =
         shape.chain ? open.size() - 1 : random.below(static_cast<std::uint32_t>(open.size()));
+    if (depth[open[pick]] == shape.deepest) continue;
     const auto left = static_cast<std::int32_t>(tree.nodes.size());
     TreeNode& node = tree.nodes[open[pick]];
     node = question(random, shape, pools);
     node.left = left;
     node.right = left + 1;
     tree.nodes.resize(tree.nodes.size() + 2);
+    depth.insert(depth.end(), 2, depth[open[pick]] + 1);
     open[pick] = static_cast<std::size_t>(left);
     open.push_back(static_cast<std::size_t>(left) + 1);
     if (random.below(2) == 0) std::swap(open[pick], open.back());
@@ -303,6 +307,116 @@ TEST(SymmetricTrees, EveryDecisionIsThatOfTheReference) {
   EXPECT_EQ(leaf_formats.size(), 4u);
 }
 
+TEST(CompleteTrees, EveryDecisionIsThatOfTheReference) {
+  Random random(12);
+  std::set<schema::LeafFormat> leaf_formats;
+  std::set<int> depths;
+  bool two_slices = false;
+  for (const Shape& shape : {Shape{"stumps", 3, 300, 1, 2, 20},
+                             {"lone leaves only", 2, 5, 2, 1, 10},
+                             {"the deepest", 5, 20, 1, 9, 50, true, true},
+                             {"three levels", 5, 33, 3, 20, 100, false, false, false, 3},
+                             {"small, several outputs", 13, 33, 5, 31, 60, false, false, false, 8},
+                             {"many features", 40, 100, 1, 31, 300, false, false, false, 6},
+                             {"two slices an axis", 4, 60, 2, 200, 400, false, false, false, 8},
+                             {"the most slices", 255, 700, 1, 4, 9, true},
+                             {"every kind of question", 6, 40, 2, 60, 50, false, false, true, 7}})
+    for (const std::int32_t largest : {20, 100, 2000, 30000})
+      for (const LeafStorage storage : {LeafStorage::exact, LeafStorage::int16}) {
+        SCOPED_TRACE(std::string(shape.name) + ", leaves up to " + std::to_string(largest));
+        RandomEnsemble made = random_ensemble(random, shape, 0, whole_leaves(random, largest));
+        // Where missing values go is one question of each feature, so that there are not too many.
+        if (shape.features == 255)
+          for (Tree& tree : made.ensemble.trees)
+            for (TreeNode& node : tree.nodes) node.missing_left = true;
+        if (storage == LeafStorage::int16) made.ensemble.trees.back().nodes.back().value = 32767;
+        const Blob blob = blob_of({made.ensemble, {}}, shape.features, {storage, TreeLayout::complete});
+        const schema::BranchingTrees& packed = *first_operator(blob).kind_as_BranchingTrees();
+        ASSERT_EQ(packed.node_format(), schema::NodeFormat::Complete);
+        leaf_formats.insert(packed.leaf_format());
+        depths.insert(packed.depth());
+        const auto& begin = *packed.inputs()->threshold_begin();
+        for (flatbuffers::uoffset_t axis = 0; axis + 1 < begin.size(); ++axis)
+          two_slices |= begin.Get(axis + 1) - begin.Get(axis) > 255;
+        expect_same_leaves(made, blob, random, 60);
+        if (HasFatalFailure()) return;
+      }
+  EXPECT_EQ(leaf_formats.size(), 4u);
+  EXPECT_TRUE(depths.contains(1) && depths.contains(3) && depths.contains(8));
+  EXPECT_TRUE(two_slices);
+}
+
+// Also of symmetric trees, which are walked in another order, and of those that are found to be.
+TEST(CompleteTrees, GiveTheBitsOfWalks) {
+  Random random(13);
+  const auto leaf = [&random] { return random.normal(); };
+  for (int depth = 0; depth <= 8; ++depth)
+    for (const bool says_so : {true, false})
+      for (const LeafStorage storage : {LeafStorage::exact, LeafStorage::int16}) {
+        SCOPED_TRACE("depth " + std::to_string(depth));
+        const Shape shape = {"", 9, 37, 2, 40, 60, false, false, depth % 2 == 0, 8};
+        RandomEnsemble made = random_ensemble(random, shape, depth, leaf);
+        made.ensemble.scale = 0.1;
+        made.ensemble.base = {0.3, -1.7};
+        if (!says_so) made.ensemble.symmetric_depth = 0;
+        const Blob walk = blob_of({made.ensemble, {}}, shape.features, {storage, TreeLayout::walk});
+        const Blob complete = blob_of({made.ensemble, {}}, shape.features, {storage, TreeLayout::complete});
+        ASSERT_EQ(first_operator(complete).kind_as_BranchingTrees()->node_format(),
+                  schema::NodeFormat::Complete);
+        for (int n = 0; n < 200; ++n) {
+          const std::vector<float> row = awkward_row(random, made.pools);
+          float expected[2], found[2];
+          walk.evaluate(row, expected);
+          complete.evaluate(row, found);
+          ASSERT_EQ(std::memcmp(expected, found, sizeof found), 0) << "row " << n;
+        }
+      }
+}
+
+TEST(CompleteTrees, TreesThatAreTooDeepOrAskTooMuchAreRefused) {
+  const auto chain = [](std::int32_t questions) {
+    Tree tree;
+    for (std::int32_t i = 0; i < questions; ++i) {  // a leaf, and the next question behind it
+      tree.nodes.push_back({0, static_cast<float>(i), true, 2 * i + 1, 2 * i + 2, 0});
+      tree.nodes.emplace_back();
+    }
+    tree.nodes.emplace_back();
+    return tree;
+  };
+  const auto append = [](const TreeEnsemble& ensemble, std::size_t columns) {
+    schema::ModelT model = empty_model(columns);
+    append_predictor(model, {ensemble, {}}, 0, columns, {LeafStorage::exact, TreeLayout::complete});
+  };
+  const auto refused = [&](const TreeEnsemble& ensemble, std::size_t columns) {
+    return error_of([&] { append(ensemble, columns); });
+  };
+  TreeEnsemble deep;
+  deep.trees = {chain(1), chain(8), chain(0)};
+  append(deep, 1);
+  deep.trees[1] = chain(9);
+  EXPECT_EQ(refused(deep, 1),
+            "tree 2 of 3 is 9 questions deep, and complete trees are at most 8: limit the depth in training, "
+            "or choose the layout walk instead of complete");
+
+  TreeEnsemble wide;
+  for (std::int32_t feature = 0; feature < 256; ++feature) {
+    wide.trees.push_back(chain(1));
+    wide.trees.back().nodes[0].feature = feature;
+  }
+  append(wide, 257);
+  wide.trees.push_back(chain(1));
+  wide.trees.back().nodes[0].feature = 256;
+  EXPECT_EQ(
+      refused(wide, 257),
+      "complete trees test at most 256 groups of 255 thresholds, and these take 257: use fewer bins, or "
+      "choose the layout walk instead of complete");
+
+  TreeEnsemble many;
+  many.trees.assign((std::size_t{1} << 18) + 1, chain(0));
+  many.trees[7] = chain(8);
+  EXPECT_TRUE(contains(refused(many, 1), "262145 complete trees of depth 8 would have more than 67108864"));
+}
+
 TEST(BlockTrees, EveryDecisionIsThatOfTheReference) {
   Random random(4);
   std::set<schema::LeafFormat> leaf_formats[2];
@@ -405,7 +519,7 @@ TreeNode leaf_of(double value) {
   return leaf;
 }
 
-/// Asks one question in blocks and in walks: 1 is left, 2 is right.
+/// Asks one question in every layout: 1 is left, 2 is right.
 class OneQuestion {
  public:
   OneQuestion(TreeNode node, std::vector<CategorySplit> splits = {}) {
@@ -413,7 +527,7 @@ class OneQuestion {
     TreeEnsemble ensemble;
     ensemble.trees.push_back({{node, leaf_of(1), leaf_of(2)}});
     ensemble.category_splits = std::move(splits);
-    for (const TreeLayout layout : {TreeLayout::automatic, TreeLayout::walk})
+    for (const TreeLayout layout : {TreeLayout::automatic, TreeLayout::walk, TreeLayout::complete})
       blobs_.push_back(
           std::make_unique<Blob>(blob_of_bytes({ensemble, {}}, {LeafStorage::exact, layout}), "a question"));
   }
@@ -421,7 +535,7 @@ class OneQuestion {
     std::vector<float> answers;
     for (const auto& blob : blobs_)
       answers.push_back(same_of_all_kernels(opened_with_every_kernel(blob->bytes()), {&x, 1}, 1)[0]);
-    EXPECT_EQ(answers[0], answers[1]) << x;
+    for (const float answer : answers) EXPECT_EQ(answer, answers[0]) << x;
     return answers[0];
   }
 
@@ -796,13 +910,15 @@ TEST(Pack, ModelsNeedNoNewerLibraryThanWhatIsInThem) {
     ensemble.category_splits.push_back({{true}});
     schema::ModelT model = model_of({ensemble, {}}, 1, {LeafStorage::exact, layout});
     pack(model);
-    EXPECT_EQ(model.format_minor, model.runtime_minimum == 100 ? 0 : 2);
+    EXPECT_EQ(model.format_minor, model.runtime_minimum == 100 ? 0 : model.runtime_minimum == 300 ? 2 : 4);
     return model.runtime_minimum;
   };
   EXPECT_EQ(needed(plain, TreeLayout::walk), 100u);
   for (const TreeNode& node : {below_all, zero, category}) EXPECT_EQ(needed(node, TreeLayout::walk), 300u);
   for (const TreeNode& node : {plain, below_all, zero, category})
     EXPECT_EQ(needed(node, TreeLayout::automatic), 300u);
+  for (const TreeNode& node : {plain, below_all, zero, category})
+    EXPECT_EQ(needed(node, TreeLayout::complete), 500u);
 }
 
 TEST(Pack, GoldenRowsWithoutAFiniteAnswerAreLeftOut) {

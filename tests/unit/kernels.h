@@ -16,7 +16,7 @@ namespace tonearm {
 /// TONEARM_CPU_SCALAR, the reference, and the bits of what else this CPU has kernels for.
 inline std::vector<std::uint32_t> all_cpus() {
   std::vector<std::uint32_t> cpus = {TONEARM_CPU_SCALAR};
-  for (std::uint32_t bit = TONEARM_CPU_SSSE3; bit <= TONEARM_CPU_NEON; bit *= 2)
+  for (std::uint32_t bit = TONEARM_CPU_SSSE3; bit <= TONEARM_CPU_DSP; bit *= 2)
     if ((tonearm_cpu_detect() & bit) != 0) cpus.push_back(bit);
   return cpus;
 }

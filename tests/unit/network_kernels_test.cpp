@@ -336,12 +336,13 @@ struct CodeUnits {
   std::vector<std::int8_t> update(std::uint32_t cpu, std::vector<std::int16_t>& new_h,
                                   std::vector<std::int16_t>& new_c) const {
     std::vector<std::int8_t> new_codes(h.size());
+    std::vector<std::int32_t> in_sums = in, back_sums = back;
     new_h = h;
     new_c = c;
     const tonearm_code_units units = {cell,
                                       panels,
-                                      in.data(),
-                                      back.data(),
+                                      in_sums.data(),
+                                      back_sums.data(),
                                       bias.data(),
                                       recurrent_bias.data(),
                                       in_multipliers.data(),

@@ -68,6 +68,32 @@ TEST_F(RecipeTest, BrokenTomlIsNamedWithItsPlace) {
   EXPECT_TRUE(contains(error_of([&] { Recipe(file, {}); }), "a.toml:2:"));
 }
 
+// Each part is a table within another, which are walked by recursion.
+TEST_F(RecipeTest, KeysOfManyPartsAreRefusedBeforeTheyAreTables) {
+  const auto keys = [](std::size_t parts) {
+    std::string key = "a";
+    for (std::size_t i = 1; i < parts; ++i) key += i % 2 == 0 ? ".a" : " . \"a\"";
+    return key;
+  };
+  EXPECT_EQ(Recipe(write("a.toml", keys(16) + " = 1.5\n"), {}).root().keys().size(), 1u);
+  for (const std::string& text :
+       {"\n" + keys(17) + " = 1", "\n[" + keys(500000) + "]", "\n[[" + keys(17) + "]]",
+        "\nb = {" + keys(17) + " = 1}", "\nb = {c = 1, " + keys(17) + " = 1}"})
+    EXPECT_TRUE(contains(error_of([&] { Recipe(write("a.toml", text), {}); }),
+                         "a.toml:2: a key has more than 16 parts"));
+  EXPECT_TRUE(contains(error_of([&] {
+                         Recipe(write("a.toml", ""), {"", {keys(500000) + "=1"}});
+                       }),
+                       "more than 16 parts"));
+  // Dots in texts and comments are none of a key's.
+  const std::string dots(100, '.');
+  for (const std::string& text :
+       {"a = \"" + dots + "\\\"" + dots + "\"", "a = '" + dots + "\\'",
+        "a = \"\"\"" + dots + "\"\n" + dots + "\"\"\"\"", "a = \'\'\'" + dots + "'\n" + dots + "\'\'\'",
+        "# " + dots + "\na = 1", "a = [1.5, 2.5] # \"\nb = \"" + dots + "\""})
+    EXPECT_NO_THROW(Recipe(write("a.toml", text), {})) << text;
+}
+
 TEST_F(RecipeTest, ExtendsMergesTablesAndReplacesLists) {
   write("base.toml", "x = 1\n[t]\na = 1\nb = [1, 2]\n[variants.old]\nx = 9\n");
   const Recipe recipe(write("a.toml", "extends = \"base.toml\"\n[t]\nb = [3]\nc = 4\n"), {});

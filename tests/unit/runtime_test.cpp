@@ -6,6 +6,9 @@
 #include <sys/mman.h>
 #include <tonearm/tonearm.h>
 #include <unistd.h>
+#if defined(__linux__) && defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 
 #include <algorithm>
 #include <bit>
@@ -190,6 +193,15 @@ double leaf_of(const TreesT& trees, std::size_t leaf) {
 
 std::size_t reached_leaf(const schema::BranchingTreesT& trees, const std::vector<std::uint8_t>& slices,
                          std::size_t tree) {
+  if (trees.node_format == schema::NodeFormat::Complete) {
+    const std::size_t leaves = std::size_t{1} << trees.depth;
+    std::size_t node = 1;
+    while (node < leaves) {
+      const std::size_t place = 2 * (tree * (leaves - 1) + node - 1);
+      node = 2 * node + (slices[trees.nodes[place]] >= trees.nodes[place + 1] ? 1 : 0);
+    }
+    return tree * leaves + node - leaves;
+  }
   const bool wide = trees.node_format >= schema::NodeFormat::Node8;
   const std::size_t index = trees.node_format == schema::NodeFormat::Node4    ? 1
                             : trees.node_format == schema::NodeFormat::Node12 ? 4
@@ -303,7 +315,10 @@ std::vector<double> operated(const schema::OperatorT& op, const std::vector<floa
     activate(out, affine->activation);
   }
   if (const auto* trees = op.kind.AsBranchingTrees())
-    out = scored(*trees, trees->tree_nodes.size() - 1, op, slots);
+    out = scored(*trees,
+                 trees->depth > 0 ? trees->nodes.size() / 2 / ((1u << trees->depth) - 1)
+                                  : trees->tree_nodes.size() - 1,
+                 op, slots);
   if (const auto* trees = op.kind.AsSymmetricTrees())
     out = scored(*trees, trees->splits.size() / 2 / trees->depth, op, slots);
   if (const auto* trees = op.kind.AsBlockTrees()) out = scored(*trees, op, slots);
@@ -641,11 +656,8 @@ TEST(Evaluate, TreeDecisionsAreTheSameInEveryFloatingPointMode) {
 // --- Kernels -----------------------------------------------------------------------------------------
 
 TEST(Cpu, WhatIsDetectedIsWhatTheCpuHas) {
-  constexpr std::uint32_t known =
-      TONEARM_CPU_SSSE3 | TONEARM_CPU_AVX2 | TONEARM_CPU_AVX512 | TONEARM_CPU_NEON;
-  EXPECT_EQ(tonearm_cpu_detect() & ~known, 0u);
   std::uint32_t expected = 0;
-#if defined(TONEARM_SIMD) && defined(__x86_64__)
+#if defined(TONEARM_SIMD) && (defined(__x86_64__) || defined(__i386__))
   __builtin_cpu_init();
   if (__builtin_cpu_supports("ssse3")) expected |= TONEARM_CPU_SSSE3;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt")) expected |= TONEARM_CPU_AVX2;
@@ -656,6 +668,13 @@ TEST(Cpu, WhatIsDetectedIsWhatTheCpuHas) {
     expected |= TONEARM_CPU_AVX512;
 #elif defined(TONEARM_SIMD) && defined(__aarch64__)
   expected = TONEARM_CPU_NEON;
+#if defined(__linux__)
+  if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0) expected |= TONEARM_CPU_NEON_DOT;
+#endif
+#elif defined(TONEARM_SIMD) && defined(__wasm_simd128__)
+  expected = TONEARM_CPU_WASM;
+#elif defined(TONEARM_SIMD) && defined(__ARM_FEATURE_DSP)
+  expected = TONEARM_CPU_DSP;
 #endif
   EXPECT_EQ(tonearm_cpu_detect(), expected);
 }
@@ -673,14 +692,15 @@ TEST(Cpu, TheBestKernelsOfThoseAllowedAreChosen) {
   };
   const auto best_of = [](std::uint32_t cpus) -> std::uint32_t {
     for (const std::uint32_t bit :
-         {TONEARM_CPU_AVX512, TONEARM_CPU_AVX2, TONEARM_CPU_SSSE3, TONEARM_CPU_NEON})
+         {TONEARM_CPU_AVX512, TONEARM_CPU_AVX2, TONEARM_CPU_SSSE3, TONEARM_CPU_NEON_DOT, TONEARM_CPU_NEON,
+          TONEARM_CPU_WASM, TONEARM_CPU_DSP})
       if ((cpus & bit) != 0) return bit;
     return TONEARM_CPU_SCALAR;
   };
   EXPECT_EQ(chosen(nullptr), best_of(tonearm_cpu_detect()));
   // Bits that this CPU lacks, or that no version of the library knows yet, are passed over.
-  for (const std::uint32_t unheard_of : {0u, 32u, 0x80000000u, 0xffffffe0u})
-    for (std::uint32_t mask = 0; mask < 32; ++mask) {
+  for (const std::uint32_t unheard_of : {0u, 256u, 0x80000000u, 0xffffff00u})
+    for (std::uint32_t mask = 0; mask < 256; ++mask) {
       const tonearm_open_options options = {sizeof options, 0, mask | unheard_of, 0};
       const std::uint32_t allowed = options.cpu == 0 ? UINT32_MAX : options.cpu;
       EXPECT_EQ(chosen(&options), best_of(tonearm_cpu_detect() & allowed)) << options.cpu;
@@ -924,7 +944,7 @@ TEST_F(Arguments, Open) {
   EXPECT_EQ(open(&model, blob_.data(), SIZE_MAX), TONEARM_NOT_A_MODEL);
 
   diagnostic = {};
-  for (const std::uint32_t size : {0u, static_cast<std::uint32_t>(sizeof diagnostic - 1)}) {
+  for (const std::uint32_t size : {0u, static_cast<std::uint32_t>(offsetof(tonearm_diagnostic, line) - 1)}) {
     diagnostic.struct_size = size;
     EXPECT_EQ(tonearm_model_open(&model, blob_.data(), blob_.size(), nullptr, &diagnostic),
               TONEARM_BAD_STRUCT_SIZE);
@@ -1047,7 +1067,7 @@ TEST(StatusText, EveryStatusHasASentenceOfItsOwn) {
 
 TEST(DiagnosticText, IsCutWhereItDoesNotFit) {
   const tonearm_diagnostic diagnostic = {
-      sizeof diagnostic, TONEARM_INVALID, "trees.nodes", "a rule", 3, 77, 8, 5};
+      sizeof diagnostic, TONEARM_INVALID, "trees.nodes", "a rule", 3, 77, 8, 5, 0};
   const std::string whole = std::string(tonearm_status_text(TONEARM_INVALID)) +
                             " (trees.nodes 3, element 77: a rule; found 8, compared with 5)";
   EXPECT_EQ(tonearm_diagnostic_text(&diagnostic, nullptr, 0), whole.size());
@@ -1068,10 +1088,11 @@ TEST(DiagnosticText, LeavesOutWhatHasNoMeaning) {
   EXPECT_EQ(tonearm_diagnostic_text(nullptr, text, sizeof text), 0u);
   EXPECT_STREQ(text, "");
   EXPECT_EQ(tonearm_diagnostic_text(nullptr, nullptr, 10), 0u);
-  tonearm_diagnostic diagnostic = {sizeof diagnostic, TONEARM_OK, "", "", UINT32_MAX, UINT32_MAX, 0, 0};
+  tonearm_diagnostic diagnostic = {sizeof diagnostic, TONEARM_OK, "", "", UINT32_MAX, UINT32_MAX, 0, 0, 0};
   tonearm_diagnostic_text(&diagnostic, text, sizeof text);
   EXPECT_STREQ(text, "no error");
-  diagnostic = {sizeof diagnostic, TONEARM_CORRUPT, "crc32", "a rule", UINT32_MAX, UINT32_MAX, UINT64_MAX, 0};
+  diagnostic = {sizeof diagnostic, TONEARM_CORRUPT, "crc32", "a rule", UINT32_MAX,
+                UINT32_MAX,        UINT64_MAX,      0,       0};
   tonearm_diagnostic_text(&diagnostic, text, sizeof text);
   EXPECT_NE(std::string(text).find("(crc32: a rule; found 18446744073709551615, compared with 0)"),
             std::string::npos);

@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 #include <tonearm/tonearm.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <atomic>
@@ -17,6 +16,7 @@
 #include <set>
 #include <thread>
 
+#include "base/crc32.h"
 #include "base/random.h"
 #include "conformance/models.h"
 #include "emit/emit.h"
@@ -759,10 +759,10 @@ TEST(SharedContext, AQueueGivesTheBitsOfSingleRequestsAndOfTreesThatShareNothing
                                  Leaves{20, false, LeafStorage::exact, schema::LeafFormat::Palette8},
                                  Leaves{290, false, LeafStorage::exact, schema::LeafFormat::Palette16},
                                  Leaves{1, true, LeafStorage::int16, schema::LeafFormat::Int16}})
-      for (const TreeLayout layout : {TreeLayout::automatic, TreeLayout::walk}) {
+      for (const auto& [name, layout] : tree_layouts) {
         SCOPED_TRACE("depth " + std::to_string(c.depth) + ", format " +
                      std::to_string(static_cast<int>(leaves.format)) + ", " + std::to_string(c.count) +
-                     (layout == TreeLayout::walk ? " walked trees" : " trees in blocks"));
+                     " trees, layout " + name);
         Draft draft;
         std::vector<std::uint16_t> of_track(c.width), of_now(c.width);
         for (std::uint32_t k = 0; k < c.width; ++k)
@@ -785,7 +785,7 @@ TEST(SharedContext, AQueueGivesTheBitsOfSingleRequestsAndOfTreesThatShareNothing
           // Few or padded leaves may be smaller in another format.
           if (packed.blocks) {
             block_formats.insert(packed.leaf_format);
-          } else if (c.count == 150 && c.depth != 1) {
+          } else if (layout == TreeLayout::walk && c.count == 150 && c.depth != 1) {
             EXPECT_EQ(packed.leaf_format, leaves.format);
           }
           EXPECT_EQ(packed.context_axes > 0, context > 0);
@@ -824,6 +824,31 @@ TEST(SharedContext, AQueueGivesTheBitsOfSingleRequestsAndOfTreesThatShareNothing
         }
       }
   EXPECT_EQ(block_formats.size(), 4u);
+}
+
+// Trees without questions ask of nothing, and can be summed before candidates only where there is a context.
+TEST(SharedContext, LoneLeavesAnswerInEveryLayout) {
+  for (const auto& [name, layout] : tree_layouts)
+    for (const bool context : {false, true}) {
+      SCOPED_TRACE("layout " + name + (context ? ", with a context" : ""));
+      Draft draft;
+      const std::uint16_t now = draft.column("now", Source::Now);
+      const std::uint16_t first = draft.feature(Phase::Context, {now}, 1, schema::IdentityT{});
+      draft.fact(schema::SessionFact::Horizon);
+      TreeEnsemble ensemble;
+      ensemble.base = {0};
+      for (int t = 0; t < 20; ++t) {
+        Tree& tree = ensemble.trees.emplace_back();
+        tree.nodes.emplace_back();
+        tree.nodes[0].value = 1 << t;
+      }
+      schema::ModelT model(draft.model);
+      append_predictor(model, {std::move(ensemble), {}}, first, 2, {LeafStorage::exact, layout},
+                       context ? 1 : 0);
+      const Blob blob(pack(model), "the test's blob");
+      Player player(blob.model(), 1);
+      EXPECT_EQ(player.queue({unknown<tonearm_track>()}), std::vector<float>{(1 << 20) - 1});
+    }
 }
 
 // Trees of several outputs share nothing, and still answer.
@@ -1262,7 +1287,7 @@ TEST(Image, BelongsToItsModel) {
 void seal_image(Bytes& image) {
   constexpr std::size_t crc_at = 16;
   std::memset(&image[crc_at], 0, 4);
-  const auto crc = static_cast<std::uint32_t>(crc32_z(0, image.data(), image.size()));
+  const std::uint32_t crc = crc32(image);
   std::memcpy(&image[crc_at], &crc, 4);
 }
 

@@ -19,12 +19,25 @@
  *
  * Validity. tonearm_model_open checks the whole blob: structure, every index and size, every weight,
  * and a checksum. After it has returned TONEARM_OK, evaluation cannot fail on account of the blob, runs
- * in bounded time and stack (under 4 kB), and reads nothing outside the blob, the session and the call's arguments.
+ * in bounded time and stack, and reads nothing outside the blob, the session and the call's arguments. The stack
+ * is under 4 kB; in builds for microcontrollers (TONEARM_SMALL) on Cortex-M, at most 1 kB, and 1.2 kB in
+ * tonearm_model_self_test.
  *
  * Numbers. Tree models and networks of int8 weights give the same bits on every target; networks of float weights agree to
  * 1e-6. Callers may run in
  * any rounding mode and with denormals flushed: probabilities then agree to 1e-6, and decisions of trees
  * on columns do not change. (A tree that reads a computed feature sees it rounded as the caller's mode says.)
+ *
+ * Replacing a model. Sessions belong to one model, so a new one gets new sessions: open the new blob beside the old
+ * one, in another thread if you like; then, in the thread that tells the session its events, make a session of it,
+ * rebuild it with tonearm_session_replay from the last events that you kept, and use the new pair from the next call
+ * on. Release the old blob and session when no call uses them. examples/player/player.c does so without locks
+ * (player_offer).
+ *
+ * Smaller builds. The CMake option TONEARM_SMALL gives the least code instead of the most speed: texts of statuses and
+ * diagnostics become numbers, and no result changes. TONEARM_OPERATORS (a list of trees, affine, recurrent) and
+ * TONEARM_SESSIONS leave out what a device does not need: a model that needs it is refused with
+ * TONEARM_LEFT_OUT, and without sessions their functions are not in the library at all.
  *
  * Growth. Structs that start with `struct_size` may gain fields at their end. Set struct_size to the
  * sizeof you compiled with; the library reads and fills only what fits. Enumerators never change their value.
@@ -66,7 +79,7 @@ extern "C" {
 
 /** The newest blob format this version opens. It opens every older minor version of the same major. */
 #define TONEARM_FORMAT_MAJOR 1
-#define TONEARM_FORMAT_MINOR 3
+#define TONEARM_FORMAT_MINOR 4
 
 /** The version of the library that is linked, encoded as TONEARM_VERSION. Thread-safe, constant time. */
 TONEARM_API uint32_t tonearm_version(void) TONEARM_NOEXCEPT;
@@ -127,6 +140,9 @@ typedef struct tonearm_diagnostic {
     uint32_t element; /**< Which element of the part; UINT32_MAX where that has no meaning. */
     uint64_t found;   /**< The value that was found. */
     uint64_t limit;   /**< The value that it was compared with. */
+    uint32_t
+        line; /**< Which check it was: a line of runtime/src/model.cpp of this version. Libraries built with
+                           TONEARM_SMALL have no texts, and this instead. Since version 0.5. */
 } tonearm_diagnostic;
 
 /** Writes a diagnostic as one line of text, always terminated if capacity > 0, and cut where it does
@@ -153,13 +169,16 @@ typedef enum tonearm_cpu {
     TONEARM_CPU_AVX512 = 8, /**< F, BW, VL, VBMI and VNNI: Intel since Ice Lake, AMD since Zen 4. */
     TONEARM_CPU_NEON = 16,  /**< 64-bit Arm. */
     TONEARM_CPU_NEON_DOT =
-        32, /**< 64-bit Arm with the dot product: Cortex-A55, A76 and later, Apple A11 and later. */
+        32, /**< 64-bit Arm with the dot product: Cortex-A55, A76 and later, Apple A13 and later. */
     TONEARM_CPU_WASM = 64, /**< WebAssembly with 128-bit vectors. */
     TONEARM_CPU_DSP = 128  /**< Cortex-M4, M7, M33 and others with the DSP instructions. */
 } tonearm_cpu;
 
 /** The TONEARM_CPU_ bits of the CPU that this runs on, among those the library was built with; 0 if there are
- *  none. A few dozen instructions; thread-safe; asks no operating system on x86-64 and 64-bit Arm. */
+ *  none. A few dozen instructions; thread-safe. What the compiler was told to expect of the CPU is there without
+ *  asking. Beyond that x86 CPUs are asked by CPUID, and for the dot product of 64-bit Arm, on Linux and Android, the
+ *  C library's getauxval() if the program has one: it reads what the kernel left there when the program started.
+ *  Elsewhere on Arm (iOS) build with an -mcpu that has it. */
 TONEARM_API uint32_t tonearm_cpu_detect(void) TONEARM_NOEXCEPT;
 
 /** How to open. All zero but struct_size is the default. */

@@ -46,8 +46,8 @@ typedef void tonearm_units_kernel(const struct tonearm_units* units);
 struct tonearm_code_units {
   uint32_t cell;  // not tonearm_rnn_relu
   uint32_t panels;
-  const int32_t* input_sums;  // of products only
-  const int32_t* recurrent_sums;
+  int32_t* input_sums;  // of products only; used up, and the recurrent ones
+  int32_t* recurrent_sums;
   const int32_t* bias;
   const int32_t* recurrent_bias;  // of a Gru: 16 for each panel
   const int32_t* input_multipliers;
@@ -76,14 +76,16 @@ extern "C" {
 extern const int16_t tonearm_sigmoid_table[96];
 
 tonearm_multiply_kernel tonearm_multiply_ssse3, tonearm_multiply_avx2, tonearm_multiply_avx512,
-    tonearm_multiply_neon;
+    tonearm_multiply_neon, tonearm_multiply_wasm;
 tonearm_multiply_codes_kernel tonearm_multiply_codes_ssse3, tonearm_multiply_codes_avx2,
-    tonearm_multiply_codes_avx512, tonearm_multiply_codes_neon;
-tonearm_units_kernel tonearm_units_ssse3, tonearm_units_avx2, tonearm_units_avx512, tonearm_units_neon;
+    tonearm_multiply_codes_avx512, tonearm_multiply_codes_neon, tonearm_multiply_codes_neon_dot,
+    tonearm_multiply_codes_wasm, tonearm_multiply_codes_dsp;
+tonearm_units_kernel tonearm_units_ssse3, tonearm_units_avx2, tonearm_units_avx512, tonearm_units_neon,
+    tonearm_units_wasm;
 tonearm_units_codes_kernel tonearm_units_codes_ssse3, tonearm_units_codes_avx2, tonearm_units_codes_avx512,
-    tonearm_units_codes_neon;
+    tonearm_units_codes_neon, tonearm_units_codes_wasm;
 tonearm_encode_kernel tonearm_encode_avx2, tonearm_encode_avx512, tonearm_encode_neon;
 tonearm_dense_kernel tonearm_dense_ssse3, tonearm_dense_avx2, tonearm_dense_avx512, tonearm_dense_neon;
 tonearm_activate_kernel tonearm_activate_ssse3, tonearm_activate_avx2, tonearm_activate_avx512,
-    tonearm_activate_neon;
+    tonearm_activate_neon, tonearm_activate_wasm;
 }

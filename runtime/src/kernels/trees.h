@@ -57,6 +57,8 @@ typedef void tonearm_bin_kernel(const struct tonearm_tree_axes* axes, uint8_t* s
 typedef void tonearm_block_kernel(const struct tonearm_tree_blocks* blocks);
 
 extern "C" {
-tonearm_bin_kernel tonearm_bin_ssse3, tonearm_bin_avx2, tonearm_bin_avx512, tonearm_bin_neon;
-tonearm_block_kernel tonearm_blocks_ssse3, tonearm_blocks_avx2, tonearm_blocks_avx512, tonearm_blocks_neon;
+tonearm_bin_kernel tonearm_bin_ssse3, tonearm_bin_avx2, tonearm_bin_avx512, tonearm_bin_neon,
+    tonearm_bin_wasm;
+tonearm_block_kernel tonearm_blocks_ssse3, tonearm_blocks_avx2, tonearm_blocks_avx512, tonearm_blocks_neon,
+    tonearm_blocks_wasm;
 }

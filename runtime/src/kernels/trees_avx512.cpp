@@ -49,8 +49,7 @@ TONEARM_INLINE Bytes set_right(Bytes leaf, Bytes value, Bytes bin, Bytes slice, 
 
 TONEARM_INLINE uint32_t all_below(const uint8_t* slices, uint32_t limit, uint32_t count) {
   if (limit >= 256) return 1;
-  return _mm512_mask_cmpge_epu8_mask(_bzhi_u64(~0ull, count), load(slices), _mm512_set1_epi8((char)limit)) ==
-         0;
+  return _mm512_mask_cmpge_epu8_mask(~0ull >> (64 - count), load(slices), _mm512_set1_epi8((char)limit)) == 0;
 }
 
 TONEARM_INLINE uint32_t below(const int32_t* keys, int32_t key) {

@@ -1,0 +1,31 @@
+# Writes the golden blobs as C arrays:  cmake -D FOLDER=tests/conformance -D OUT=blobs.c -P blobs.cmake
+function(append_array name file end)
+  file(READ ${file} bytes HEX)
+  string(REGEX REPLACE "(..)" "0x\\1," bytes "${bytes}")
+  file(APPEND ${OUT}.tmp "static const unsigned char ${name}[] __attribute__((aligned(64))) = {${bytes}${end}};\n")
+endfunction()
+
+file(WRITE ${OUT}.tmp "#include \"blobs.h\"\n")
+file(GLOB blobs ${FOLDER}/format-*/*.tarm)  # sorted
+set(count 0)
+foreach(blob IN LISTS blobs)
+  append_array(blob_${count} ${blob} "")
+  # The first line beside a blob says whether its bits are the same everywhere: see conformance/README.md.
+  string(REGEX REPLACE "tarm$" "rows" stored ${blob})
+  if(NOT EXISTS ${stored})
+    string(REGEX REPLACE "tarm$" "events" stored ${blob})
+  endif()
+  file(STRINGS ${stored} first_line LIMIT_COUNT 1)
+  if(first_line STREQUAL "within 1e-6")
+    append_array(stored_${count} ${stored} "0")
+    set(text "(const char *)stored_${count}")
+  else()
+    set(text "NULL")
+  endif()
+  string(REGEX REPLACE ".*/format-(.*)\\.tarm$" "\\1" name ${blob})
+  string(APPEND table "  {\"${name}\", blob_${count}, sizeof blob_${count}, ${text}},\n")
+  math(EXPR count "${count} + 1")
+endforeach()
+file(APPEND ${OUT}.tmp
+  "const struct blob blobs[] = {\n${table}};\nconst size_t blob_count = sizeof blobs / sizeof blobs[0];\n")
+file(RENAME ${OUT}.tmp ${OUT})
