@@ -63,7 +63,8 @@ function(tonearm_runtime_settings target)
     # The C++ driver names libstdc++ and libm on every link line; nothing in here needs them.
     get_target_property(type ${target} TYPE)
     if(type STREQUAL "SHARED_LIBRARY" AND NOT APPLE AND NOT WIN32)
-      target_link_options(${target} PRIVATE LINKER:--as-needed)
+      # On 32-bit processors long divisions come from the compiler's library, which is then linked in.
+      target_link_options(${target} PRIVATE LINKER:--as-needed -static-libgcc)
     endif()
     # Newer phones have pages of 16 kB and load no library whose segments may lie closer.
     if(ANDROID)

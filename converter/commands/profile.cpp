@@ -216,6 +216,7 @@ void feed_logs(const Blob& blob, const std::string& path, Feed& feed) {
       event.kind = TONEARM_EVENT_END;
       feed.events.push_back(event);
     }
+    if (feed.events.empty()) continue;
     feed.events.push_back(feed.events.back());
     feed.events.back().kind = TONEARM_EVENT_RESET;
   }
@@ -246,6 +247,8 @@ Profile measure(const Options& options) {
   if (!options.cpu.empty() && (cpu = profile_cpu_of(options.cpu.c_str())) == 0)
     throw CLI::ValidationError("--cpu", "there are no kernels called '" + options.cpu + "'");
   const Blob blob(read_file(options.model), options.model, cpu);
+  if (cpu != 0 && blob.info().cpu != cpu)
+    throw Error("--cpu: this processor has no " + options.cpu + " kernels; leave --cpu away, or take scalar");
   const bool sessions = blob.info().session_bytes > 0;
   if (sessions && !options.rows.empty())
     throw Error(options.model + " is a model of sessions: give --session, not --rows");

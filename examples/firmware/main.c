@@ -120,6 +120,10 @@ static void open(struct cost *cost) {
     }
     check(tonearm_model_self_test(&model, scratch, sizeof scratch, NULL), "testing the model on this device");
     check(tonearm_model_info(&model, &info), "asking about the model");
+    if (info.session_bytes == 0) {
+        write_line("the model: ", "it has no sessions; export one of a recipe about skips");
+        board_exit(1);
+    }
     if (info.outputs != 1) {
         write_line("the model: ", "it does not answer with one probability");
         board_exit(1);

@@ -175,6 +175,8 @@ static void write_json(const struct profile *profile, const char *path) {
     if (file == NULL) fail("%s cannot be written: %s", path, strerror(errno));
     profile_write_json(profile, file);
     int failed = fflush(file) != 0 || ferror(file);
+    /* Else a power cut after the renaming might leave an empty file. */
+    if (renamed && fsync(fileno(file)) != 0) failed = 1;
     if (file != stdout && fclose(file) != 0) failed = 1;
     if (!failed && renamed && rename(written, path) != 0) failed = 1;
     if (failed) {
@@ -206,6 +208,11 @@ int main(int argc, char **argv) {
         tonearm_diagnostic_text(&diagnostic, text, sizeof text);
         fail("%s: %s", strcmp(options.model, "-") == 0 ? "standard input" : options.model, text);
     }
+    tonearm_info info = {0};
+    info.struct_size = sizeof info;
+    if (options.cpu != 0 && tonearm_model_info(&model, &info) == TONEARM_OK && info.cpu != options.cpu)
+        fail("--cpu: this processor has no %s kernels; leave --cpu away, or take scalar",
+             profile_cpu_name(options.cpu));
     if (tonearm_session_size(&model) > 0) {
         if (options.rows != NULL) fail("the model is one of sessions: give --session, not --rows");
         if (options.session != NULL)

@@ -19,7 +19,9 @@ void apply_policy(const tonearm_model& model, const Plan& plan, uint32_t first, 
   const uint8_t* fields = with_sessions && plan.has_session() ? fields_of(model) : nullptr;
   for (uint32_t i = first; i < end; ++i) {
     // Most named fields of a session model are known to be numbers.
-    const bool number = fields != nullptr && fields[i] != 0 && !is_category_field(fields[i]);
+    bool number = false;
+    if constexpr (with_sessions)
+      number = fields != nullptr && fields[i] != 0 && !is_category_field(fields[i]);
     const uint32_t count = number || is_nan(row[i]) ? 0 : category_count(model, i);
     if (count > 0 && category_index(row[i], count) == count) row[i] = fill[i];
   }

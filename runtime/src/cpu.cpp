@@ -55,7 +55,7 @@ uint32_t detected_cpus() {
 
 uint32_t detected_cpus() { return TONEARM_CPU_WASM; }
 
-#elif defined(__ARM_FEATURE_DSP) && defined(TONEARM_SIMD)
+#elif defined(__ARM_FEATURE_SIMD32) && defined(TONEARM_SIMD)
 
 uint32_t detected_cpus() { return TONEARM_CPU_DSP; }
 

@@ -120,10 +120,10 @@ namespace {
       for (uint32_t i = 0; i < count; ++i) values[i] = values[i] < 0 ? 0 : values[i];
       break;
     case ActivationKind::sigmoid:
-      network_kernels(cpu).activate(tonearm_sigmoid, values, count);
+      if constexpr (with_affine) network_kernels(cpu).activate(tonearm_sigmoid, values, count);
       break;
     case ActivationKind::tanh:
-      network_kernels(cpu).activate(tonearm_tanh, values, count);
+      if constexpr (with_affine) network_kernels(cpu).activate(tonearm_tanh, values, count);
       break;
     case ActivationKind::softmax: {
       float largest = values[0];
@@ -265,10 +265,12 @@ float evaluate_golden(const tonearm_model& model, const Plan& plan, void* scratc
 #ifndef TONEARM_WITHOUT_SESSIONS
 
 uint32_t shared_bytes(const OperatorView& op) {
-  if (with_affine && op.type == OperatorType::quantized_affine)
-    return quantized_work_bytes(op.quantized.format, op.input_count, op.output_count);
-  if (with_recurrent && op.type == OperatorType::recurrent)
-    return static_cast<uint32_t>(recurrent_work_bytes(recurrent_size(op.recurrent), op.recurrent.steps));
+  if constexpr (with_affine)
+    if (op.type == OperatorType::quantized_affine)
+      return quantized_work_bytes(op.quantized.format, op.input_count, op.output_count);
+  if constexpr (with_recurrent)
+    if (op.type == OperatorType::recurrent)
+      return static_cast<uint32_t>(recurrent_work_bytes(recurrent_size(op.recurrent), op.recurrent.steps));
   if (!with_trees || !is_ensemble(op)) return 0;
   const uint32_t slices =
       op.type == OperatorType::block_trees ? padded_slices(op.trees.slices) : (op.trees.slices + 3) / 4 * 4;

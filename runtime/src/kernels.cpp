@@ -252,7 +252,7 @@ inline void walk(const TreesView& trees, const uint8_t* slices, uint32_t first, 
 /// The answers of a symmetric tree, from its highest level down: a bit for each that leads to the left.
 uint32_t find_left(const uint8_t* split, uint32_t depth, const uint8_t* slices) {
   uint32_t number = 0;
-  const auto ask = [&] [[gnu::always_inline]] (uint32_t level) {
+  const auto ask = [&](uint32_t level) __attribute__((always_inline)) {
     number = with_answer(number, split[2 * level + 1], slices[split[2 * level]]);
   };
   for (; depth > 8; --depth) ask(depth - 1);

@@ -130,11 +130,13 @@ class Checker {
     for (index_ = 0; index_ < columns; ++index_)
       if (!column(*model.columns()->Get(index_), model.missing_fill()->Get(index_), plan)) return false;
     index_ = no_index;
-    if (!with_sessions && session_)
+    if (!session_) {
+      if (!equal("fields", "none in a model without session", size_of(model.fields()), 0)) return false;
+    } else if constexpr (with_sessions) {
+      if (!session(model, plan)) return false;
+    } else {
       return fail(TONEARM_LEFT_OUT, "session", "none, in a build without sessions", no_index, 1, 0);
-    if (session_ ? with_sessions && !session(model, plan)
-                 : !equal("fields", "none in a model without session", size_of(model.fields()), 0))
-      return false;
+    }
     for (index_ = 0; index_ < plan.features; ++index_)
       if (!feature(*model.features()->Get(index_))) return false;
     for (index_ = 0; index_ < plan.operators; ++index_)
@@ -457,7 +459,7 @@ class Checker {
     if (!session_)
       return fail(TONEARM_INVALID, "feature.encoder", "one that needs no session", no_index, 1, 0);
     if constexpr (with_sessions) return session_feature(feature, phase);
-    return false;
+    return fail(TONEARM_LEFT_OUT, "feature.encoder", "none that needs a session", no_index, 1, 0);
   }
 
   TONEARM_OWN_FRAME bool session_feature(const fb::Feature& feature, PhaseKind phase) {
@@ -508,7 +510,7 @@ class Checker {
                equal("feature.inputs", "one input", in, 1) && equal("feature", "three outputs", out, 3);
       }
       default:
-        return true;
+        return fail(TONEARM_INVALID, "feature.encoder", "is present", no_index, 0, 1);
     }
   }
 
@@ -631,9 +633,10 @@ class Checker {
     return true;
   }
 
-  /// No two matrices share bytes: else a small file could ask for hours of checking and evaluation.
+  /// No two matrices, and no two arrays of trees, share bytes: else a small file could ask for hours of
+  /// checking and evaluation.
   bool own_bytes(Text part, uint64_t bytes) {
-    if (!at_most(part, "no bytes of another matrix", bytes, unread_weights_)) return false;
+    if (!at_most(part, "no bytes of another array", bytes, unread_weights_)) return false;
     unread_weights_ -= bytes;
     return true;
   }
@@ -881,7 +884,9 @@ class Checker {
         !equal("trees.inputs.threshold_begin", "the first is 0", begin.Get(0), 0) ||
         !equal("trees.inputs.threshold_begin", "the last is the number of thresholds",
                uint64_t{begin.Get(axes)} + (inputs.pivot_begin() == nullptr ? 0 : 15), thresholds.size()) ||
-        !aligned("trees.inputs.threshold_begin", &begin) || !aligned("trees.inputs.thresholds", &thresholds))
+        !aligned("trees.inputs.threshold_begin", &begin) ||
+        !aligned("trees.inputs.thresholds", &thresholds) ||
+        !own_bytes("trees.inputs.thresholds", uint64_t{4} * thresholds.size()))
       return false;
     slices = 0;
     for (uint32_t axis = 0; axis < axes; ++axis) {
@@ -1020,7 +1025,8 @@ class Checker {
         !equal("trees", "as many trees for each output", tree_count % out, 0) ||
         !equal("trees.base", "one per output", trees.base.size(), out) ||
         !finite("trees.base", &trees.base) || !aligned("trees.leaves", &codes) ||
-        !aligned("trees.palette", trees.palette) || !finite("trees.palette", trees.palette))
+        !own_bytes("trees.leaves", codes.size()) || !aligned("trees.palette", trees.palette) ||
+        !finite("trees.palette", trees.palette))
       return false;
     if (!is_finite(trees.scale))
       return fail(TONEARM_INVALID, "trees.scale", "finite", no_index, float_bits(trees.scale), 0x7f800000);
@@ -1105,8 +1111,8 @@ class Checker {
         !equal("trees.tree_nodes", "the first is 0", begin.Get(0), 0) ||
         !equal("trees.tree_leaves", "the first is 0", leaf_begin.Get(0), 0) ||
         !equal("trees.depth", "none but of complete trees", trees.depth(), 0) ||
-        !aligned("trees.nodes", trees.nodes()) || !aligned("trees.tree_nodes", &begin) ||
-        !aligned("trees.tree_leaves", &leaf_begin))
+        !aligned("trees.nodes", trees.nodes()) || !own_bytes("trees.nodes", trees.nodes()->size()) ||
+        !aligned("trees.tree_nodes", &begin) || !aligned("trees.tree_leaves", &leaf_begin))
       return false;
     const uint32_t count = begin.size() - 1;
     for (uint32_t tree = 0; tree < count; ++tree)
@@ -1130,7 +1136,7 @@ class Checker {
         !equal("trees.tree_leaves", "none of complete trees", trees.tree_leaves()->size(), 0) ||
         !limit("trees.nodes", "at least one tree", nodes.size() - 1u, UINT32_MAX - 1) ||
         !equal("trees.nodes", "two bytes a node, whole trees", nodes.size() % bytes, 0) ||
-        !aligned("trees.nodes", &nodes))
+        !aligned("trees.nodes", &nodes) || !own_bytes("trees.nodes", nodes.size()))
       return false;
     const uint32_t count = nodes.size() / bytes;
     for (uint32_t n = 0; n < nodes.size(); n += 2)
@@ -1150,7 +1156,7 @@ class Checker {
         !limit("trees.depth", "from 1 to 16", depth - 1u, max_symmetric_depth) ||
         !limit("trees.splits", "at least one tree", splits.size() - 1u, UINT32_MAX - 1) ||
         !equal("trees.splits", "two bytes a level, whole trees", splits.size() % (2 * depth), 0) ||
-        !aligned("trees.splits", &splits))
+        !aligned("trees.splits", &splits) || !own_bytes("trees.splits", splits.size()))
       return false;
     for (uint32_t s = 0; s < splits.size(); s += 2)
       if (splits.Get(s) >= slices)
@@ -1180,6 +1186,7 @@ class Checker {
         !equal("trees.inputs.slices", "as many as the axes have", trees.inputs()->slices(), slices) ||
         !at_most("trees.inputs", "at most 256 slices", slices, 256) ||
         !at_most("trees.depth", "at most 8", depth, 8) || !aligned("trees.nodes", &nodes) ||
+        !own_bytes("trees.nodes", nodes.size()) ||
         !limit("trees.trees", "from 16 to 2^20", count - 1u, 1u << 20) ||
         !equal("trees.trees", "a multiple of 16", count % 16, 0) ||
         !equal("trees.context_trees", "a multiple of 16", shared % 16, 0) ||
@@ -1421,7 +1428,7 @@ void hand_out(Struct* target, const Struct& filled) {
 }
 
 /// Fills every field that both kinds of ensemble and blocks share.
-void view_trees(const Ensemble& trees, uint32_t cpu, TreesView& view) {
+[[maybe_unused]] void view_trees(const Ensemble& trees, uint32_t cpu, TreesView& view) {
   const fb::TreeInputs& inputs = trees.inputs;
   view.slots = inputs.slots()->data();
   view.missing = inputs.missing()->Data();
@@ -1452,7 +1459,7 @@ void view_trees(const Ensemble& trees, uint32_t cpu, TreesView& view) {
 uint32_t cpu_of(const tonearm_model& model) { return plan_of(model).cpu; }
 
 /// What only session models have.
-void view_session_feature(const fb::Feature& feature, FeatureView& view) {
+[[maybe_unused]] void view_session_feature(const fb::Feature& feature, FeatureView& view) {
   switch (feature.encoder_type()) {
     case fb::Encoder::Fact:
       view.kind = EncoderKind::fact;
@@ -1706,6 +1713,7 @@ tonearm_status tonearm_model_open(tonearm_model* model, const void* blob, size_t
   tonearm_diagnostic found;  // filled field by field: a whole initial value with pointers would be data
   found.struct_size = sizeof found;
   found.index = found.element = no_index;
+  found.reserved = 0;
   report(found, TONEARM_OK, "", "", 0, 0, 0);
   if (model == nullptr || blob == nullptr)
     report(found, TONEARM_NULL_ARGUMENT, model == nullptr ? "model" : "blob", "is not NULL", 0, 1);

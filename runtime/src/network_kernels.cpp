@@ -251,7 +251,7 @@ constexpr NetworkKernels wasm = {tonearm_multiply_wasm, tonearm_multiply_codes_w
                                  tonearm_units_wasm,    tonearm_units_codes_wasm,
                                  encode_plain,          dense_plain,
                                  tonearm_activate_wasm};
-#elif defined(TONEARM_SIMD) && defined(__ARM_FEATURE_DSP)
+#elif defined(TONEARM_SIMD) && defined(__ARM_FEATURE_SIMD32)
 constexpr NetworkKernels dsp = {
     multiply_plain, tonearm_multiply_codes_dsp, update_plain, update_codes_plain, encode_plain, dense_plain,
     activate_plain};
@@ -269,7 +269,7 @@ const NetworkKernels& network_kernels(uint32_t cpu) {
   if (cpu == TONEARM_CPU_NEON) return neon;
 #elif defined(TONEARM_SIMD) && defined(__wasm_simd128__)
   if (cpu == TONEARM_CPU_WASM) return wasm;
-#elif defined(TONEARM_SIMD) && defined(__ARM_FEATURE_DSP)
+#elif defined(TONEARM_SIMD) && defined(__ARM_FEATURE_SIMD32)
   if (cpu == TONEARM_CPU_DSP) return dsp;
 #endif
   (void)cpu;

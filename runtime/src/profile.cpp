@@ -441,6 +441,7 @@ class Profiler {
       ends_ += event.kind == TONEARM_EVENT_END && playing_ ? 1 : 0;
       if (const tonearm_status status = perform(event); status != TONEARM_OK) return status;
     }
+    next_ = request_.event_count;  // so that the next pass begins with an empty session
     return starts_ == 0 ? TONEARM_NOTHING_PLAYING : TONEARM_OK;
   }
 
@@ -585,8 +586,8 @@ class Profiler {
   void look_up(uint32_t index) {
     shared_ = scratch_ + static_cast<size_t>(plan_.slots) * sizeof(float);
     size_t elements = plan_.session_bytes / 4 - plan_.recurrent_elements;
-    if (plan_.has_session())
-      for (uint32_t i = 0; i < index; ++i) {
+    if constexpr (with_sessions)
+      for (uint32_t i = 0; plan_.has_session() && i < index; ++i) {
         const OperatorView op = operator_at(model_, i);
         shared_ += shared_bytes(op);
         if constexpr (with_recurrent)
@@ -643,8 +644,8 @@ class Profiler {
     float* slots = reinterpret_cast<float*>(scratch_);
     // A call looks its operators up once; those of candidates are not looked up for each.
     if (part.phase != TONEARM_PHASE_CANDIDATE) op_ = operator_at(model_, part.index);
-    if (is_over_session(op_)) {
-      if constexpr (with_recurrent) {
+    if constexpr (with_sessions && with_recurrent)
+      if (is_over_session(op_)) {
         // What works in the history phase begins where the slots end.
         if (part.phase == TONEARM_PHASE_HISTORY)
           take_step(op_.recurrent, slots + op_.input, reinterpret_cast<uint32_t*>(before_ + state_),
@@ -653,14 +654,14 @@ class Profiler {
           read_outputs(op_.recurrent, op_.output_count,
                        reinterpret_cast<const uint32_t*>(session_memory_ + state_), slots + op_.output,
                        shared_);
+        return;
       }
-    } else if (part.phase == TONEARM_PHASE_CONTEXT && part.index >= plan_.first_candidate_operator) {
-      share_operator(op_, slots, shared_);
-    } else if (part.phase == TONEARM_PHASE_CANDIDATE) {
-      run_shared_operator(op_, slots, shared_);
-    } else {
-      run_operator(op_, slots, shared_);
+    if constexpr (with_sessions) {
+      if (part.phase == TONEARM_PHASE_CONTEXT && part.index >= plan_.first_candidate_operator)
+        return share_operator(op_, slots, shared_);
+      if (part.phase == TONEARM_PHASE_CANDIDATE) return run_shared_operator(op_, slots, shared_);
     }
+    run_operator(op_, slots, shared_);
   }
 
   const tonearm_model& model_;
@@ -770,6 +771,7 @@ tonearm_status tonearm_profile(const tonearm_model* model, const tonearm_profile
       uint32_t count;
       status = profiler.measure(part, cold ? request->cold_runs : request->warm_runs, cold,
                                 result->clock_cost, count);
+      if (status != TONEARM_OK) return;
       times = summary_of(request->samples, count);
       if (request->measured != nullptr && count > 0)
         request->measured(request->context, &found, cold ? 1 : 0, request->samples, count);

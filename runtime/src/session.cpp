@@ -191,8 +191,11 @@ TONEARM_OWN_FRAME bool session_network(const tonearm_model& model, uint32_t inde
   network = {op.input, op.output, op.output_count, shared_bytes(op), op.recurrent};
   return true;
 }
-uint32_t recurrent_elements(const RecurrentView& view) {
-  return static_cast<uint32_t>(state_elements(recurrent_size(view), view.format, view.steps, view.width));
+uint32_t recurrent_elements([[maybe_unused]] const RecurrentView& view) {
+  if constexpr (!with_recurrent)
+    return 0;
+  else
+    return static_cast<uint32_t>(state_elements(recurrent_size(view), view.format, view.steps, view.width));
 }
 
 /// Empties the aggregates: all of them, or those that do not outlive a session; and what networks remember.
@@ -258,7 +261,7 @@ TONEARM_OWN_FRAME void take_steps(const tonearm_model& model, const Plan& plan, 
   for (uint32_t i = 0; i < plan.first_candidate_operator; ++i) {
     SessionNetwork network;
     if (!session_network(model, i, network)) continue;
-    take_step(network.view, slots + network.input, memory, work);
+    if constexpr (with_recurrent) take_step(network.view, slots + network.input, memory, work);
     memory += recurrent_elements(network.view);
   }
 }
@@ -621,10 +624,6 @@ uint32_t image_crc(const uint8_t* image, uint32_t bytes) {
   crc = crc32(crc, zeros, sizeof zeros);
   return crc32(crc, image + at + 4, bytes - at - 4);
 }
-
-}  // namespace
-
-namespace {
 
 TONEARM_OWN_FRAME void end_golden(const tonearm_model& model, const Plan& plan, void* session,
                                   const float* row, int64_t time, float* slots) {

@@ -85,7 +85,8 @@ const char* tonearm_status_text(tonearm_status status) noexcept {
     case TONEARM_BLOB_TOO_OLD:
       return "the blob's format is no longer read: convert the model again";
     case TONEARM_LEFT_OUT:
-      return "the blob has an operator that this build of the library leaves out: see TONEARM_OPERATORS";
+      return "the blob needs what this build of the library leaves out: see TONEARM_OPERATORS and "
+             "TONEARM_SESSIONS";
     case TONEARM_BIG_ENDIAN:
       return "blobs are little-endian and read in place; this CPU is big-endian";
     case TONEARM_NOT_FOUND:
@@ -111,9 +112,10 @@ size_t tonearm_diagnostic_text(const tonearm_diagnostic* diagnostic, char* text,
                               diagnostic->element,
                               diagnostic->found,
                               diagnostic->limit};
-  for (const uint64_t number : numbers) {
-    line.put(number);
+  line.put(numbers[0]);
+  for (uint32_t i = 1; i < 6; ++i) {
     line.put(' ');
+    line.put(numbers[i]);
   }
 #else
   line.put(tonearm_status_text(diagnostic->status));

@@ -235,12 +235,17 @@ class Walk {
   }
 
   /// A vector: its length and all elements; the texts of one of texts.
-  bool vector(uint32_t at, uint8_t kind) const {
+  bool vector(uint32_t at, uint8_t kind) {
     if (!within(at, 4)) return false;
     const uint32_t shift = kind == bytes ? 0 : kind == halves ? 1 : 2;
     const uint32_t count = load(at), room = size_ - at - 4;
     if (count > room >> shift) return false;
-    for (uint32_t i = 0; kind == texts && i < count; ++i)
+    if (kind != texts) return true;
+    // Vectors that share no bytes have no more texts than this: else a small blob could ask for hours of
+    // checking.
+    texts_ += count;
+    if (texts_ > size_ / 4) return false;
+    for (uint32_t i = 0; i < count; ++i)
       if (const uint32_t one = target(at + 4 + 4 * i); one == 0 || !is_text(one)) return false;
     return true;
   }
@@ -254,7 +259,7 @@ class Walk {
 
   const uint8_t* blob_;
   uint32_t size_;
-  uint32_t tables_ = 0;
+  uint32_t tables_ = 0, texts_ = 0;
 };
 
 }  // namespace

@@ -13,7 +13,7 @@ bool has_head(const uint8_t* blob, uint32_t size);
 
 /// Whether the whole blob has the structure of the schema: as flatbuffers::Verifier answers it, but that no
 /// offset in a vector may be 0 or negative either. Constant stack; time is bounded by a limit of a million
-/// tables.
+/// tables, and of as many texts as fit in the blob.
 bool has_structure(const uint8_t* blob, uint32_t size);
 
 }  // namespace tonearm::runtime

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the runtime takes on a target: builds it as small as it goes with several sets of operators and holds text with
-# read-only data, and the worst stack, against the numbers recorded in footprint.txt. More than 3 % above fails.
+# What the runtime takes on a target: builds it as small as it goes with several sets of operators and holds text
+# with read-only data, and the worst stack, against the numbers recorded in footprint.txt. More than 3 % above fails.
 #   footprint.sh CMAKE GENERATOR SOURCE BUILD TARGET TOOLCHAIN_FILE [--record]
 # --record replaces the target's numbers, on purpose. Static data fails whatever is recorded. The profiler's own object
 # is not counted, because a program that does not call it has none of it.
@@ -41,21 +41,30 @@ mkdir -p "$build"
 } >"$build/footprint.txt"
 
 if [ "$record" = --record ]; then
-    { grep '^#' "$recorded"; { grep -v "^#\|^$target " "$recorded" || true; cat "$build/footprint.txt"; } | sort; } \
+    { grep '^#' "$recorded"; { grep -v "^#\|^$target " "$recorded" || true; cat "$build/footprint.txt"; } | LC_ALL=C sort; } \
         >"$build/recorded.txt"
     mv "$build/recorded.txt" "$recorded"
 fi
-awk '
+awk -v target="$target" '
     /^#/ { next }
     FILENAME == ARGV[1] { before[$1 " " $2] = $0; next }
     { now[$1 " " $2] = $0 }
     END {
+        for (key in before) {
+            split(before[key], known)
+            if (known[1] == target && !(key in now)) { print "not measured: " key; failed = 1 }
+        }
         printf "%-12s %-22s %26s %14s %20s\n", "target", "set", "text + read-only (bytes)", "worst stack", "of the self-test"
         for (key in now) {
             split(now[key], found)
             printf "%-12s %-22s %26d %14d %20d\n", found[1], found[2], found[3], found[4], found[5]
             if (!(key in before)) { print "not recorded: " key "; run with --record"; failed = 1; continue }
             split(before[key], known)
+            for (i = 3; i <= 5; ++i) if (found[i] + 0 <= 0) { print "nothing was measured of " key; failed = 1 }
+            if (found[1] ~ /^cortex-m/ && (found[4] > 1024 || found[5] > 1228)) {
+                print "more stack than tonearm.h says: " key
+                failed = 1
+            }
             for (i = 3; i <= 5; ++i)
                 if (found[i] > known[i] * 1.03) {
                     print "grown by more than 3 %: " key ", from " known[i] " to " found[i]

@@ -40,7 +40,9 @@ allow_none 'calls what it must do without' "$(echo "$undefined" | grep -vxF "$de
 
 # Sections, not symbols, because data without a name counts too. .data.rel.ro holds constants with
 # addresses in them: the loader alone writes it. Objects of WebAssembly have no such sections.
-allow_none 'has writable data, or code that runs before main' "$("$objdump" --section-headers "$library" |
+sections=$("$objdump" --section-headers "$library")
+echo "$sections" | grep -qE ' (\.text|CODE)' || { echo "$objdump shows no sections of $library"; exit 1; }
+allow_none 'has writable data, or code that runs before main' "$(echo "$sections" |
     awk '$2 ~ /^\.(data|bss|tdata|tbss|init_array|ctors)/ && $2 !~ /^\.data\.rel\.ro/ && $3 !~ /^0+$/ { print $2, $3 }')"
 allow_none 'has common symbols' "$("$nm" "$library" | awk '$2 == "C" { print $3 }')"
 
@@ -50,7 +52,7 @@ allow_none 'defines names that are not its own' "$(echo "$defined" | grep -vE "$
 # defines nothing, weak or not, but functions named after its instruction set, and calls no function of ours.
 for kernels in "$@"; do
     set=${kernels#*_}
-    object=$("$nm" --print-file-name --extern-only "$library" | sed -n "s/^[^ ]*[:[]$kernels\.[^ ]*: *//p")
+    object=$("$nm" --print-file-name --extern-only "$library" | sed -n "s/^.*[:[]$kernels\.[^ ]*: *//p")
     echo "$object" | grep -qE " T tonearm_[a-z_]+_$set\$" ||
         { echo "$library has no kernels of $kernels"; failed=1; }
     allow_none "has other symbols than kernels for $set in the object of $kernels" "$(echo "$object" |

@@ -441,7 +441,7 @@ TEST(Open, RefusesMatricesThatShareBytes) {
   tonearm_model opened;
   EXPECT_EQ(tonearm_model_open(&opened, bytes.data(), bytes.size(), &options, &diagnostic), TONEARM_INVALID);
   EXPECT_STREQ(diagnostic.part, "quantized.weights");
-  EXPECT_STREQ(diagnostic.rule, "no bytes of another matrix");
+  EXPECT_STREQ(diagnostic.rule, "no bytes of another array");
 }
 
 TEST(Open, RefusesBulkArraysThatAreNotAligned) {

@@ -210,11 +210,11 @@ std::size_t reached_leaf(const schema::BranchingTreesT& trees, const std::vector
   const std::uint64_t flag = 1ull << (8 * index - 1);
   std::uint64_t node = 0, child = 0;
   while (true) {
-    const std::size_t place = (trees.tree_nodes[tree] + node) * bytes;
+    const auto place = static_cast<std::size_t>(trees.tree_nodes[tree] + node) * bytes;
     const std::size_t slice = wide ? read<std::uint16_t>(trees.nodes, place) : trees.nodes[place];
     const bool right = slices[slice] > trees.nodes[place + (wide ? 2 : 1)];
     std::memcpy(&child, &trees.nodes[place + (wide ? 4 : 2) + (right ? index : 0)], index);
-    if ((child & flag) != 0) return trees.tree_leaves[tree] + (child ^ flag);
+    if ((child & flag) != 0) return trees.tree_leaves[tree] + static_cast<std::size_t>(child ^ flag);
     node += child;
   }
 }
@@ -1067,7 +1067,7 @@ TEST(StatusText, EveryStatusHasASentenceOfItsOwn) {
 
 TEST(DiagnosticText, IsCutWhereItDoesNotFit) {
   const tonearm_diagnostic diagnostic = {
-      sizeof diagnostic, TONEARM_INVALID, "trees.nodes", "a rule", 3, 77, 8, 5, 0};
+      sizeof diagnostic, TONEARM_INVALID, "trees.nodes", "a rule", 3, 77, 8, 5, 0, 0};
   const std::string whole = std::string(tonearm_status_text(TONEARM_INVALID)) +
                             " (trees.nodes 3, element 77: a rule; found 8, compared with 5)";
   EXPECT_EQ(tonearm_diagnostic_text(&diagnostic, nullptr, 0), whole.size());
@@ -1088,11 +1088,11 @@ TEST(DiagnosticText, LeavesOutWhatHasNoMeaning) {
   EXPECT_EQ(tonearm_diagnostic_text(nullptr, text, sizeof text), 0u);
   EXPECT_STREQ(text, "");
   EXPECT_EQ(tonearm_diagnostic_text(nullptr, nullptr, 10), 0u);
-  tonearm_diagnostic diagnostic = {sizeof diagnostic, TONEARM_OK, "", "", UINT32_MAX, UINT32_MAX, 0, 0, 0};
+  tonearm_diagnostic diagnostic = {sizeof diagnostic, TONEARM_OK, "", "", UINT32_MAX, UINT32_MAX, 0, 0, 0, 0};
   tonearm_diagnostic_text(&diagnostic, text, sizeof text);
   EXPECT_STREQ(text, "no error");
   diagnostic = {sizeof diagnostic, TONEARM_CORRUPT, "crc32", "a rule", UINT32_MAX,
-                UINT32_MAX,        UINT64_MAX,      0,       0};
+                UINT32_MAX,        UINT64_MAX,      0,       0,        0};
   tonearm_diagnostic_text(&diagnostic, text, sizeof text);
   EXPECT_NE(std::string(text).find("(crc32: a rule; found 18446744073709551615, compared with 0)"),
             std::string::npos);

@@ -94,5 +94,32 @@ TEST(Structure, ABlobOfSharedTablesIsGivenUp) {
   EXPECT_FALSE(ours(blob));
 }
 
+TEST(Structure, ABlobOfASharedVocabularyIsGivenUp) {
+  // Columns that are all one table, with a vocabulary as long as the file allows.
+  constexpr std::uint32_t count = 20000;
+  flatbuffers::FlatBufferBuilder builder;
+  const auto name = builder.CreateString("name");
+  const auto vocabulary =
+      builder.CreateVector(std::vector<flatbuffers::Offset<flatbuffers::String>>(count, name));
+  const auto column =
+      schema::CreateColumn(builder, name, schema::Source::Row, schema::ColumnType::Category, vocabulary);
+  const auto columns = builder.CreateVector(std::vector<flatbuffers::Offset<schema::Column>>(count, column));
+  const auto card = schema::CreateCard(builder, name);
+  const auto fill = builder.CreateVector(std::vector<float>(1));
+  const auto features = builder.CreateVector(std::vector<flatbuffers::Offset<schema::Feature>>());
+  const auto operators = builder.CreateVector(std::vector<flatbuffers::Offset<schema::Operator>>());
+  const auto memory = schema::CreateMemoryPlan(builder);
+  schema::ModelBuilder model(builder);
+  model.add_card(card);
+  model.add_columns(columns);
+  model.add_missing_fill(fill);
+  model.add_features(features);
+  model.add_operators(operators);
+  model.add_memory(memory);
+  schema::FinishModelBuffer(builder, model.Finish());
+  const Bytes blob(builder.GetBufferPointer(), builder.GetBufferPointer() + builder.GetSize());
+  EXPECT_FALSE(ours(blob));
+}
+
 }  // namespace
 }  // namespace tonearm

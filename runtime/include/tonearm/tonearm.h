@@ -113,7 +113,8 @@ typedef enum tonearm_status {
     TONEARM_RUNTIME_TOO_OLD = 30, /**< The blob needs a newer library: update the app. */
     TONEARM_BLOB_TOO_OLD = 31,    /**< The blob's major format is no longer read: convert the model again. */
     TONEARM_LEFT_OUT =
-        32, /**< The blob has an operator that this build of the library leaves out; see TONEARM_OPERATORS. */
+        32, /**< The blob needs an operator, or sessions, that this build of the library leaves out; see
+                                 TONEARM_OPERATORS and TONEARM_SESSIONS. */
     TONEARM_BIG_ENDIAN = 33, /**< This CPU is big-endian; blobs are little-endian and are read in place. */
 
     /* 40-49: an answer, not a fault. */
@@ -143,11 +144,13 @@ typedef struct tonearm_diagnostic {
     uint32_t
         line; /**< Which check it was: a line of runtime/src/model.cpp of this version. Libraries built with
                            TONEARM_SMALL have no texts, and this instead. Since version 0.5. */
+    uint32_t reserved; /**< 0 */
 } tonearm_diagnostic;
 
 /** Writes a diagnostic as one line of text, always terminated if capacity > 0, and cut where it does
  *  not fit. Returns the length of the whole line without its terminator. `text` may be NULL if capacity
- *  is 0. A NULL diagnostic gives an empty line. Thread-safe; for logs, not for the hot path. */
+ *  is 0. A NULL diagnostic gives an empty line. With TONEARM_SMALL: status, line, index, element, found and limit, as
+ *  numbers. Thread-safe; for logs, not for the hot path. */
 TONEARM_API size_t tonearm_diagnostic_text(const tonearm_diagnostic *diagnostic, char *text,
                                            size_t capacity) TONEARM_NOEXCEPT;
 
@@ -171,7 +174,8 @@ typedef enum tonearm_cpu {
     TONEARM_CPU_NEON_DOT =
         32, /**< 64-bit Arm with the dot product: Cortex-A55, A76 and later, Apple A13 and later. */
     TONEARM_CPU_WASM = 64, /**< WebAssembly with 128-bit vectors. */
-    TONEARM_CPU_DSP = 128  /**< Cortex-M4, M7, M33 and others with the DSP instructions. */
+    TONEARM_CPU_DSP =
+        128 /**< 32-bit Arm with the DSP instructions: Cortex-M4, M7, M33 and application cores. */
 } tonearm_cpu;
 
 /** The TONEARM_CPU_ bits of the CPU that this runs on, among those the library was built with; 0 if there are
@@ -271,7 +275,7 @@ typedef struct tonearm_column {
                               UINT32_MAX if a named field of that struct is read. */
 } tonearm_column;
 
-/** Describes column `index`, below info.columns. Constant time, thread-safe.
+/** Describes column `index`, below info.columns. At most linear in the index; thread-safe.
  *
  * @retval TONEARM_OK
  * @retval TONEARM_NULL_ARGUMENT    model or column is NULL

@@ -2,7 +2,7 @@
 
 #include "networks.h"
 
-#if defined(__ARM_FEATURE_DSP)
+#if defined(__ARM_FEATURE_SIMD32)
 
 // clang-format off
 #if defined(__thumb2__)

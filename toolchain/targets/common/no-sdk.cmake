@@ -19,7 +19,7 @@ set(CMAKE_CXX_COMPILER clang++-14)
 file(GLOB libstdcxx /usr/include/newlib/c++/*)
 string(APPEND CMAKE_CXX_FLAGS_INIT " -nostdinc++ -isystem ${libstdcxx} -isystem ${libstdcxx}/arm-none-eabi")
 foreach(language C CXX)
-  string(APPEND CMAKE_${language}_FLAGS_INIT " -isystem /usr/include/newlib -isystem ${CMAKE_CURRENT_LIST_DIR}/include")
+  string(APPEND CMAKE_${language}_FLAGS_INIT " -isystem /usr/include/newlib -isystem \"${CMAKE_CURRENT_LIST_DIR}/include\"")
 endforeach()
 
 set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
