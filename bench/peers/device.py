@@ -40,8 +40,8 @@ PACKAGES = ["lightgbm", "emlearn", "tflite-micro", "ai-edge-litert", "tensorflow
 
 START, END, PLAYING, NEXT, ALL = 0, 1, 2, 3, 8  # kinds of calls, as device_main.c marks them
 BINNING = "bin_inputs|bin_scalar|bin_row|rank_of|tonearm_bin_|bin_categories"
-TREES = ("walk|descend|add_branching|add_symmetric|add_leaves|add_reached|blocks|look_up|sum_branching|sum_symmetric|reduce|total"
-         "|eml_trees|sum_trees|model_|^t[0-9]+$|tree_of")
+TREES = ("walk|descend|child_of|with_answer|find_left|add_branching|add_symmetric|add_leaves|add_reached|blocks|look_up"
+         "|sum_branching|sum_symmetric|reduce|total|eml_trees|sum_trees|model_|^t[0-9]+$|tree_of")
 NETWORK = ("multiply|update|units|sigmoid|tanh|activate|encode|code_of|dense|dot|run_layer|run_quantized|stream_step"
            "|take_step|LayerWork")
 
